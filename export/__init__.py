@@ -1,0 +1,1 @@
+"""Export the streaming step to ONNX and pack it into a bundle."""

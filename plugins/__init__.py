@@ -1,0 +1,1 @@
+"""The two operators that no runtime has: selective scan and expert gate."""

@@ -1,0 +1,1 @@
+"""Train a block-causal MambaMoE classifier with uncertainty-guided corrective learning."""
