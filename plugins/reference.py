@@ -1,0 +1,95 @@
+"""What the two operators mean: float64 NumPy twins that every kernel and function body is tested against.
+
+Clarity before speed: one plain loop over the steps. The recurrence is Mamba's selective scan (Gu and Dao,
+arXiv 2312.00752, section 3.2), discretised as its published code does: exp(δA) for the state and δB for the
+input.
+
+Shape letters:
+    S  sequences scanned side by side (samples, lines or pixels)
+    L  steps of a sequence
+    D  channels
+    N  states of a channel
+    R  rows of gate logits, one a block
+    E  experts
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Float64 = NDArray[np.float64]
+
+
+def selective_scan(
+    u: Array,
+    delta: Array,
+    A: Array,
+    B: Array,
+    C: Array,
+    D: Array,
+    delta_bias: Array,
+    h0: Array,
+    mask: Array,
+    reverse: bool,
+) -> tuple[Float64, Float64]:
+    """Run the operator ``SelectiveScan``.
+
+    With the step size δ = softplus(delta + delta_bias) · mask::
+
+        h_t = exp(δ_t A) h_{t-1} + δ_t u_t B_t
+        y_t = C_t · h_t + D u_t
+
+    so a step whose mask is 0 holds the state exactly: exp(0) = 1 and no input is added.
+
+    Args:
+        u: (S, L, D) input.
+        delta: (S, L, D) step size before bias and softplus.
+        A: (D, N) decay rates, negative.
+        B: (S, L, N) weights of the input.
+        C: (S, L, N) weights of the output.
+        D: (D,) weight of the input in the output.
+        delta_bias: (D,).
+        h0: (S or 1, D, N) state before the first step taken.
+        mask: (S or 1, L or 1) factor on the step size, 0 or 1.
+        reverse: go from the last step to the first; y stays in place, and h is the state after step 0.
+
+    Returns:
+        y (S, L, D), and h (S, D, N), the state after the last step taken.
+    """
+    u, delta, A, B, C, D, delta_bias, h0, mask = (
+        np.asarray(array, dtype=np.float64) for array in (u, delta, A, B, C, D, delta_bias, h0, mask)
+    )
+    sequences, length, _ = u.shape
+    step = np.logaddexp(0.0, delta + delta_bias) * mask[:, :, None]  # (S, L, D)
+    h = np.broadcast_to(h0, (sequences, *A.shape))  # (S, D, N)
+    y = np.empty_like(u)
+    for t in reversed(range(length)) if reverse else range(length):
+        decay = np.exp(step[:, t, :, None] * A)  # (S, D, N)
+        h = decay * h + (step[:, t] * u[:, t])[:, :, None] * B[:, t, None, :]
+        y[:, t] = (h * C[:, t, None, :]).sum(axis=-1) + D * u[:, t]
+    return y, np.array(h)
+
+
+def expert_gate(logits: Array, k: int) -> tuple[Float64, Float64]:
+    """Run the operator ``ExpertGate``: softmax, kept for the k largest logits of a row, zero elsewhere.
+
+    The kept weights are not renormalised. Of equal logits the one with the lower index goes first.
+
+    Args:
+        logits: (R, E).
+        k: experts kept in a row, 1 to E.
+
+    Returns:
+        weights (R, E), and active (R, E), 1 where an expert is kept and 0 elsewhere.
+    """
+    logits = np.asarray(logits, dtype=np.float64)
+    exponential = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    softmax = exponential / exponential.sum(axis=-1, keepdims=True)
+    kept = np.argsort(-logits, axis=-1, kind="stable")[:, :k]
+    active = np.zeros_like(softmax)
+    np.put_along_axis(active, kept, 1.0, axis=-1)
+    return softmax * active, active
