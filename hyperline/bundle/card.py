@@ -1,13 +1,18 @@
 """The card: what travels with a model so that nobody has to guess how to run it.
 
-``card.json`` is this data class as JSON. Whatever reads a bundle goes through it.
+``card.json`` is this data class as JSON. Whatever reads a bundle goes through it. A card may come from an
+untrusted file, so every value has a limit; docs/bundle.md lists them.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import math
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, model_validator
+
+from hyperline.bundle.document import Document, Frozen, Text
 
 # The names of the graph's fixed inputs and outputs (docs/bundle.md).
 LINES_INPUT = "lines"
@@ -16,12 +21,13 @@ LABELS_OUTPUT = "labels"
 CONFIDENCE_OUTPUT = "confidence"
 LOGITS_OUTPUT = "logits"
 
+# The carried state of one strip may not need more than this at samples = sample_multiple.
+MAX_STATE_BYTES = 1 << 30
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-class StateTensor(_Frozen):
+class StateTensor(Frozen):
     """One tensor that the step carries from block to block; zeros at the start of a strip.
 
     Attributes:
@@ -31,10 +37,16 @@ class StateTensor(_Frozen):
         sample_axis: the axis of ``shape`` that grows in proportion to the samples.
     """
 
-    input: str
-    output: str
-    shape: tuple[int, ...]
-    sample_axis: int
+    input: Text
+    output: Text
+    shape: Annotated[tuple[Annotated[int, Field(ge=1, le=1 << 20)], ...], Field(min_length=1, max_length=8)]
+    sample_axis: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _axis_exists(self) -> StateTensor:
+        if self.sample_axis >= len(self.shape):
+            raise ValueError(f"sample_axis {self.sample_axis} is outside shape {self.shape}")
+        return self
 
     def shape_for(self, samples: int, sample_multiple: int) -> tuple[int, ...]:
         """Return the shape for a line of ``samples`` samples, a multiple of ``sample_multiple``."""
@@ -43,17 +55,17 @@ class StateTensor(_Frozen):
         return tuple(shape)
 
 
-class Accuracy(_Frozen):
+class Accuracy(Frozen):
     """Accuracy as fractions on the labelled pixels not trained on (oa: overall, aa: mean over classes)."""
 
-    oa: float
-    aa: float
-    kappa: float
-    per_class: tuple[float | None, ...]
-    pixels: int
+    oa: Fraction
+    aa: Fraction
+    kappa: float = Field(ge=-1, le=1)
+    per_class: tuple[Fraction | None, ...]
+    pixels: int = Field(ge=1)
 
 
-class Card(_Frozen):
+class Card(Document):
     """What the runtime must know of a model.
 
     Attributes:
@@ -77,19 +89,47 @@ class Card(_Frozen):
     """
 
     format: Literal[1] = 1
-    name: str
-    created: str
-    hyperline: str
-    block_lines: int = Field(gt=0)
-    bands: int = Field(gt=0)
-    sample_multiple: int = Field(gt=0)
-    wavelengths_nm: tuple[float, ...] | None
-    class_names: tuple[str, ...]
-    scale: float
+    name: Text
+    created: Text
+    hyperline: Text
+    block_lines: int = Field(ge=1, le=1 << 16)
+    bands: int = Field(ge=1, le=1 << 12)
+    sample_multiple: int = Field(ge=1, le=1 << 10)
+    wavelengths_nm: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] | None
+    class_names: Annotated[tuple[Text, ...], Field(min_length=1, max_length=255)]
+    scale: float = Field(gt=0)
     nodata: float | None
     composite_bands: tuple[int, int, int]
-    states: tuple[StateTensor, ...]
+    states: Annotated[tuple[StateTensor, ...], Field(max_length=1024)]
     training: dict[str, Any]
     offline: Accuracy | None
     streamed: Accuracy | None
-    parity: dict[str, float]
+    parity: dict[Text, float]
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Card:
+        for fault in self._faults():
+            raise ValueError(fault)
+        return self
+
+    def _faults(self) -> Iterator[str]:
+        if self.wavelengths_nm is not None and len(self.wavelengths_nm) != self.bands:
+            yield f"{len(self.wavelengths_nm)} wavelengths_nm for {self.bands} bands"
+        for band in self.composite_bands:
+            if not 0 <= band < self.bands:
+                yield f"composite_bands names band {band}; the bands are 0 to {self.bands - 1}"
+        for accuracy in (self.offline, self.streamed):
+            if accuracy and len(accuracy.per_class) != len(self.class_names):
+                yield f"accuracy of {len(accuracy.per_class)} classes; there are {len(self.class_names)}"
+        names = {LINES_INPUT, VALID_INPUT, LABELS_OUTPUT, CONFIDENCE_OUTPUT, LOGITS_OUTPUT}
+        for name in (name for state in self.states for name in (state.input, state.output)):
+            if name in names:
+                yield f"two tensors are named {name!a}"
+            names.add(name)
+        if self.state_bytes(self.sample_multiple) > MAX_STATE_BYTES:
+            yield f"the states need more than {MAX_STATE_BYTES} bytes"
+
+    def state_bytes(self, samples: int) -> int:
+        """Return the bytes of all carried state, float32, for a multiple of ``sample_multiple`` samples."""
+        shapes = (state.shape_for(samples, self.sample_multiple) for state in self.states)
+        return 4 * sum(math.prod(shape) for shape in shapes)
