@@ -1,0 +1,95 @@
+"""Minimum noise fraction: the fixed first layer.
+
+The map whitens the noise of the training strip, estimated from differences of neighbouring samples, and
+keeps the directions of the best signal-to-noise ratio (Green et al., IEEE TGRS 26(1), 1988). It is linear,
+so the export folds it into the first learned layer, and it costs nothing at run time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hyperline.errors import InputError
+from hyperline.scenes import Scene, valid_pixels
+
+# Bands without noise of their own (dead or duplicated) get this share of the mean noise variance.
+_RIDGE = 1e-4
+_LINES_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class MinimumNoiseFraction:
+    """A linear map from spectra to noise-whitened components, best first.
+
+    Attributes:
+        mean: (bands,) mean spectrum, float64.
+        projection: (bands, components); a component has noise variance 1.
+        snr: (components,) signal plus noise over noise variance, descending.
+    """
+
+    mean: NDArray[np.float64]
+    projection: NDArray[np.float64]
+    snr: NDArray[np.float64]
+
+    def __call__(self, spectra: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Map (..., bands) to (..., components)."""
+        mapped: NDArray[np.float64] = (spectra - self.mean) @ self.projection
+        return mapped
+
+
+def fit_mnf(scene: Scene, components: int) -> MinimumNoiseFraction:
+    """Estimate the map from every valid pixel of a scene; labels are not looked at.
+
+    Reads the scene in runs of lines, so that one larger than memory will do.
+
+    Args:
+        scene: the training strip.
+        components: how many to keep; fewer than that are kept where there are fewer bands.
+
+    Raises:
+        InputError: too few valid pixels to estimate the covariances.
+    """
+    bands = scene.bands
+    total = np.zeros(bands)
+    count = pairs = 0
+    for _, spectra, valid in _runs(scene):
+        total += spectra[valid].sum(0)
+        count += int(valid.sum())
+    if count < 2 * bands:
+        raise InputError(
+            f"{scene.name}: {count} valid pixels are too few to estimate the noise of {bands} bands; "
+            f"at least {2 * bands} are needed"
+        )
+    mean = total / count
+    signal = np.zeros((bands, bands))
+    noise = np.zeros((bands, bands))
+    for _, spectra, valid in _runs(scene):
+        centred = spectra[valid] - mean
+        signal += centred.T @ centred
+        both = valid[:, 1:] & valid[:, :-1]
+        difference = (spectra[:, 1:] - spectra[:, :-1])[both]
+        noise += difference.T @ difference
+        pairs += int(both.sum())
+    signal /= count
+    noise /= 2 * max(pairs, 1)  # the difference of two pixels holds the noise of both
+    floor = _RIDGE * max(float(np.trace(noise)) / bands, np.finfo(np.float64).tiny)
+    noise[np.diag_indices(bands)] += floor
+
+    variance, axes = np.linalg.eigh(noise)
+    whiten = axes / np.sqrt(variance)
+    snr, rotation = np.linalg.eigh(whiten.T @ signal @ whiten)
+    best = np.argsort(snr)[::-1][: min(components, bands)]
+    projection = whiten @ rotation[:, best]
+    # eigenvectors come with any sign; fix it, so that one scene always gives one map
+    projection *= np.sign(projection[np.abs(projection).argmax(0), np.arange(len(best))])
+    return MinimumNoiseFraction(mean, projection, snr[best])
+
+
+def _runs(scene: Scene):  # type: ignore[no-untyped-def]
+    for start in range(0, scene.lines, _LINES_AT_ONCE):
+        lines = np.asarray(scene.cube[start : start + _LINES_AT_ONCE])
+        valid = valid_pixels(lines, scene.nodata)
+        yield start, np.where(valid[..., None], lines, 0).astype(np.float64), valid

@@ -1,0 +1,208 @@
+"""Which labelled pixels train and which judge.
+
+Random pixels of one scene share fields and neighbourhoods, so a random split flatters (81.6 % of the test
+patches of Indian Pines overlap training ones at 11x11); a split by spatial blocks with a guard band
+stands beside it wherever accuracy is stated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hyperline.errors import InputError
+
+SplitKind = Literal["random", "blocks"]
+
+# A draw of blocks may leave a class without a training pixel; draw again, and keep the draw that serves most.
+_BLOCK_DRAWS = 32
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training and test pixels of a scene.
+
+    Attributes:
+        kind: how the pixels were drawn.
+        labels_per_class: training pixels asked for in every class.
+        seed: of the draw.
+        block: side of the spatial blocks in pixels, 0 for a random split.
+        guard: pixels around a block of the other side that neither train nor test.
+        train: (line, sample) class ids of the training pixels, 0 elsewhere.
+        test: (line, sample) class ids of the test pixels, 0 elsewhere.
+        warnings: classes that could not be served as asked, one sentence each.
+    """
+
+    kind: SplitKind
+    labels_per_class: int
+    seed: int
+    block: int
+    guard: int
+    train: NDArray[np.uint8]
+    test: NDArray[np.uint8]
+    warnings: tuple[str, ...]
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over the shape and both maps: two runs with one hash used the same pixels."""
+        digest = hashlib.sha256(np.array(self.train.shape, dtype="<i8").tobytes())
+        digest.update(np.ascontiguousarray(self.train).tobytes())
+        digest.update(np.ascontiguousarray(self.test).tobytes())
+        return digest.hexdigest()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what run.json says of the split."""
+        return {
+            "kind": self.kind,
+            "labels_per_class": self.labels_per_class,
+            "seed": self.seed,
+            "block": self.block,
+            "guard": self.guard,
+            "hash": self.hash,
+            "train_pixels": int((self.train > 0).sum()),
+            "test_pixels": int((self.test > 0).sum()),
+            "warnings": list(self.warnings),
+        }
+
+
+def random_split(
+    labels: NDArray[np.uint8], labels_per_class: int, seed: int, class_names: tuple[str, ...] = ()
+) -> Split:
+    """Draw training pixels of every class at random; all other labelled pixels test.
+
+    A class with fewer than twice the pixels asked for gives half of them; a class of one pixel is left out
+    of both sides. Both leave a warning.
+
+    Args:
+        labels: (line, sample), 0 = unlabelled.
+        labels_per_class: training pixels of a class.
+        seed: of the draw.
+        class_names: for the warnings.
+
+    Raises:
+        InputError: no labelled pixels, or none that could train.
+    """
+    allowed = labels > 0
+    return _draw("random", labels, allowed, allowed, labels_per_class, seed, 0, 0, class_names)
+
+
+def block_split(
+    labels: NDArray[np.uint8],
+    labels_per_class: int,
+    seed: int,
+    block: int = 16,
+    guard: int = 4,
+    class_names: tuple[str, ...] = (),
+) -> Split:
+    """Cut the scene into square blocks, half of them for training, with a guard band between the sides.
+
+    The guard is taken from the test side: a test pixel has no training block within ``guard`` pixels
+    (Chebyshev distance), so that no small neighbourhood spans both. Of several draws of blocks, the first
+    that gives every class pixels on both sides is taken, else the one that serves most classes.
+
+    Args:
+        labels: (line, sample), 0 = unlabelled.
+        labels_per_class: training pixels of a class, drawn inside the training blocks.
+        seed: of the draw.
+        block: side of a block in pixels.
+        guard: width of the guard band in pixels, smaller than ``block``.
+        class_names: for the warnings.
+
+    Raises:
+        InputError: no labelled pixels, or none that could train or test.
+    """
+    if not 0 <= guard < block:
+        raise InputError(f"a guard of {guard} pixels does not fit blocks of {block}; use 0 to {block - 1}")
+    lines, samples = labels.shape
+    rows, columns = -(-lines // block), -(-samples // block)
+    rng = np.random.default_rng([seed, 1])
+    classes = np.unique(labels[labels > 0])
+    best_served, best = -1, np.zeros(labels.shape, dtype=bool)
+    for _ in range(_BLOCK_DRAWS):
+        training = np.zeros(rows * columns, dtype=bool)
+        training[rng.permutation(rows * columns)[: (rows * columns + 1) // 2]] = True
+        inside = training.reshape(rows, columns).repeat(block, 0).repeat(block, 1)[:lines, :samples]
+        outside = ~_dilate(inside, guard)
+        served = sum(
+            bool((labels[inside] == class_id).any() and (labels[outside] == class_id).any())
+            for class_id in classes
+        )
+        if served > best_served:
+            best_served, best = served, inside
+        if served == len(classes):
+            break
+    return _draw(
+        "blocks", labels, best, ~_dilate(best, guard), labels_per_class, seed, block, guard, class_names
+    )
+
+
+def make_split(
+    kind: SplitKind, labels: NDArray[np.uint8], labels_per_class: int, seed: int, class_names: tuple[str, ...]
+) -> Split:
+    """Draw a split by its kind, with the default block and guard."""
+    if kind == "random":
+        return random_split(labels, labels_per_class, seed, class_names)
+    return block_split(labels, labels_per_class, seed, class_names=class_names)
+
+
+def _draw(
+    kind: SplitKind,
+    labels: NDArray[np.uint8],
+    may_train: NDArray[np.bool_],
+    may_test: NDArray[np.bool_],
+    labels_per_class: int,
+    seed: int,
+    block: int,
+    guard: int,
+    class_names: tuple[str, ...],
+) -> Split:
+    if labels_per_class < 1:
+        raise InputError(f"{labels_per_class} labels a class cannot train; ask for at least 1")
+    rng = np.random.default_rng(seed)
+    train, test = np.zeros_like(labels), np.zeros_like(labels)
+    warnings = []
+    for class_id in range(1, int(labels.max(initial=0)) + 1):
+        name = class_names[class_id - 1] if class_id <= len(class_names) else f"class {class_id}"
+        pixels = int((labels == class_id).sum())
+        candidates = np.argwhere((labels == class_id) & may_train)
+        count = min(labels_per_class, len(candidates) // 2 if kind == "random" else len(candidates))
+        # the same rule on either side of a block split: never more than half of a class trains
+        count = min(count, pixels // 2)
+        if pixels == 1:
+            warnings.append(f"{name} has a single labelled pixel; it is left out of training and test")
+            continue
+        if 0 < count < labels_per_class:
+            warnings.append(f"{name} has {pixels} labelled pixels; {count} of them train, not {labels_per_class}")
+        if pixels and not count:
+            warnings.append(f"{name} has no labelled pixel in a training block; it is not learned")
+        picked = candidates[rng.permutation(len(candidates))[:count]]
+        train[tuple(picked.T)] = class_id
+        test[(labels == class_id) & may_test] = class_id
+        test[tuple(picked.T)] = 0
+    if not train.any() or not test.any():
+        raise InputError(
+            f"the labels leave {int((train > 0).sum())} training and {int((test > 0).sum())} test pixels; "
+            "both sides need some: give more labels, or another split"
+        )
+    return Split(kind, labels_per_class, seed, block, guard, train, test, tuple(warnings))
+
+
+def _dilate(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    """Grow a mask by ``radius`` pixels in every direction, corners included."""
+    grown = mask.copy()
+    for axis in (0, 1):
+        source = grown.copy()
+        for shift in range(1, radius + 1):
+            length = mask.shape[axis]
+            if shift >= length:
+                break
+            ahead = [slice(None)] * 2
+            behind = [slice(None)] * 2
+            ahead[axis], behind[axis] = slice(shift, None), slice(None, length - shift)
+            grown[tuple(ahead)] |= source[tuple(behind)]
+            grown[tuple(behind)] |= source[tuple(ahead)]
+    return grown

@@ -1,0 +1,336 @@
+"""Training: whole scenes or tiles, blocks of any length, resumable, repeatable to the bit."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hyperline.errors import HyperlineError, InputError
+from hyperline.scenes import Scene, valid_pixels
+from hyperline.train.mnf import MinimumNoiseFraction, fit_mnf
+from hyperline.train.model import MULTIPLE, MambaMoE, ModelConfig, check_block_lines, pad_to_multiple
+from hyperline.train.splits import Split
+from hyperline.train.ugcl import UgclVariant, balance_loss, scale_losses
+
+BlockLines = Literal["dynamic", "full"] | int
+# Dynamic block training draws from these, as streaming speech recognisers do; 0 is the whole scene.
+DYNAMIC_BLOCK_LINES = (8, 16, 32, 0)
+
+OnEpoch = Callable[[int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train.
+
+    Attributes:
+        epochs: passes over the scene.
+        learning_rate: of AdamW, at the start; falls to 0 with power 0.9 (paper, section 4.1).
+        weight_decay: of AdamW, on matrices only.
+        block_lines: ``dynamic`` draws a length per step, ``full`` is the whole scene, or a fixed length.
+        ugcl: variant of the corrective learning (train/ugcl.py).
+        balance: weight of the load-balancing loss.
+        smoothing: label smoothing.
+        average: decay per step of the moving average of the weights, which is what is kept.
+        augment: flip and shift the scene at every step; the shift moves the block and pooling grids.
+        tile: side of a training tile in pixels; scenes no larger are seen whole. 0 takes the default.
+        seed: of weights, draws and augmentation.
+        threads: CPU threads; a run repeats to the bit with the same number.
+    """
+
+    epochs: int = 60
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    block_lines: BlockLines = "dynamic"
+    ugcl: UgclVariant = "corrected"
+    balance: float = 0.01
+    smoothing: float = 0.0
+    average: float = 0.95
+    augment: bool = True
+    tile: int = 256
+    seed: int = 0
+    threads: int = 2
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields for JSON."""
+        return asdict(self)
+
+
+@dataclass
+class TrainState:
+    """A run in progress: what a checkpoint holds.
+
+    Attributes:
+        network: the weights being trained.
+        average: their moving average.
+        optimizer: AdamW over ``network``.
+        epoch: epochs done.
+        history: one list a curve, a value an epoch.
+    """
+
+    network: MambaMoE
+    average: MambaMoE
+    optimizer: torch.optim.AdamW
+    epoch: int = 0
+    history: dict[str, list[float]] = field(default_factory=dict)
+
+
+def start(scene: Scene, model: ModelConfig, config: TrainConfig) -> TrainState:
+    """Make a network for a scene: seeded weights, and the first layer fitted to the scene's noise."""
+    torch.manual_seed(config.seed)
+    network = MambaMoE(model)
+    set_first_layer(network, fit_mnf(scene, model.components))
+    return TrainState(network, copy.deepcopy(network).requires_grad_(False), _optimizer(network, config))
+
+
+def set_first_layer(network: MambaMoE, mnf: MinimumNoiseFraction) -> None:
+    """Put the map into the network's buffers.
+
+    Components have noise variance 1 and signal of any size; the square root of their standard deviation
+    divides them, half way between whitening the noise and whitening the scene.
+    """
+    scaled = mnf.projection / np.maximum(mnf.snr, 1e-12) ** 0.25
+    network.mnf_mean.copy_(torch.from_numpy(mnf.mean))
+    network.mnf_projection.copy_(torch.from_numpy(scaled))
+
+
+def train(
+    state: TrainState,
+    scene: Scene,
+    split: Split,
+    config: TrainConfig,
+    checkpoint: Path | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> MambaMoE:
+    """Train to ``config.epochs`` and return the averaged network, in evaluation mode.
+
+    Args:
+        state: from `start` or `load_checkpoint`; it is advanced.
+        scene: the cube; only ``split.train`` is looked at for labels.
+        split: training pixels.
+        config: how to train.
+        checkpoint: written now and then and at the end; None writes none.
+        on_epoch: told the epoch just done and its curves.
+
+    Raises:
+        HyperlineError: the loss is no longer finite.
+    """
+    torch.set_num_threads(config.threads)
+    torch.use_deterministic_algorithms(True)
+    # Every tensor here is written before it is read; filling it first would cost a tenth of a step.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    every = max(1, config.epochs // 10)
+    state.network.train()
+    while state.epoch < config.epochs:
+        # Every epoch draws from its own seed: a resumed run goes on as if it had never stopped.
+        rng = np.random.default_rng([config.seed, state.epoch])
+        torch.manual_seed(int(rng.integers(2**62)))
+        curves = _train_epoch(state, scene, split.train, config, rng)
+        for name, value in curves.items():
+            state.history.setdefault(name, []).append(value)
+        state.epoch += 1
+        if checkpoint and (state.epoch % every == 0 or state.epoch == config.epochs):
+            save_checkpoint(checkpoint, state)
+        if on_epoch:
+            on_epoch(state.epoch, curves)
+    return state.average.eval()
+
+
+def _train_epoch(
+    state: TrainState, scene: Scene, labels: NDArray[np.uint8], config: TrainConfig, rng: np.random.Generator
+) -> dict[str, float]:
+    rate = config.learning_rate * (1 - state.epoch / config.epochs) ** 0.9
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    sums: dict[str, float] = {}
+    tiles = _tiles(labels, config.tile, rng)
+    for window in tiles:
+        lines, valid, target = _cut(scene, labels, window)
+        block_lines = _draw_block_lines(config.block_lines, rng)
+        if config.augment:
+            lines, valid, target = _augment(lines, valid, target, rng)
+        lines, valid = pad_to_multiple(lines, valid, block_lines)
+        prediction = state.network(lines, valid, block_lines or lines.shape[0])
+        height, width = target.shape
+        losses = scale_losses(
+            tuple(scores[:height, :width] for scores in prediction.logits),
+            target,
+            config.ugcl,
+            config.smoothing,
+        )
+        balance = balance_loss(prediction.routing, prediction.active)
+        loss = torch.stack(losses).sum() + config.balance * balance
+        if not torch.isfinite(loss):
+            raise HyperlineError(
+                f"the loss is {loss.item()} at epoch {state.epoch + 1}; lower --learning-rate, "
+                "or look for extreme values in the scene"
+            )
+        state.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(state.network.parameters(), 10.0)
+        state.optimizer.step()
+        _average(state, config.average)
+        curves = {"loss": loss, "balance": balance} | {f"scale {i}": one for i, one in enumerate(losses)}
+        for name, value in curves.items():
+            sums[name] = sums.get(name, 0.0) + value.item() / len(tiles)
+    return sums | {"learning rate": rate}
+
+
+@torch.no_grad()
+def _average(state: TrainState, decay: float) -> None:
+    # Early on the average should follow quickly, or it keeps the random start.
+    steps = len(state.history.get("loss", ()))
+    decay = min(decay, (1 + steps) / (10 + steps))
+    for kept, current in zip(state.average.parameters(), state.network.parameters(), strict=True):
+        kept.lerp_(current, 1 - decay)
+
+
+def _optimizer(network: MambaMoE, config: TrainConfig) -> torch.optim.AdamW:
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    others = [p for p in network.parameters() if p.ndim <= 1]
+    return torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
+        lr=config.learning_rate,
+    )
+
+
+Window = tuple[slice, slice]
+
+
+def _tiles(labels: NDArray[np.uint8], side: int, rng: np.random.Generator) -> list[Window]:
+    """Cut the scene into windows of at most ``side`` pixels a side that hold training pixels.
+
+    A scene larger than a tile is cut at a random offset each epoch, so that no pixel is always at an edge.
+    """
+    if side < MULTIPLE:
+        raise InputError(f"a tile of {side} pixels is too small; use at least {MULTIPLE}")
+    cuts = []
+    for size in labels.shape:
+        offset = int(rng.integers(side)) if size > side else 0
+        starts = sorted({0, *range(offset, size, side)})
+        ends = [*starts[1:], size]
+        cuts.append([slice(a, b) for a, b in zip(starts, ends, strict=True)])
+    windows = [(rows, columns) for rows in cuts[0] for columns in cuts[1] if labels[rows, columns].any()]
+    return [windows[i] for i in rng.permutation(len(windows))]
+
+
+def _cut(scene: Scene, labels: NDArray[np.uint8], window: Window) -> tuple[Tensor, Tensor, Tensor]:
+    """Read one window: lines float32, valid bool, target int64."""
+    raw = np.asarray(scene.cube[window])
+    valid = valid_pixels(raw, scene.nodata)
+    lines = np.where(valid[..., None], raw, 0).astype(np.float32)
+    target = np.where(valid, labels[window], 0).astype(np.int64)
+    return torch.from_numpy(lines), torch.from_numpy(valid), torch.from_numpy(target)
+
+
+def _augment(
+    lines: Tensor, valid: Tensor, target: Tensor, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Flip along and across track, and shift by up to one pooling cell with invalid pixels."""
+    axes = [axis for axis in (0, 1) if rng.random() < 0.5]
+    above, left = (int(n) for n in rng.integers(MULTIPLE, size=2))
+    lines, valid, target = (t.flip(axes) for t in (lines, valid, target))
+    pad = torch.nn.functional.pad
+    return (
+        pad(lines, (0, 0, left, 0, above, 0)),
+        pad(valid, (left, 0, above, 0)),
+        pad(target, (left, 0, above, 0)),
+    )
+
+
+def _draw_block_lines(block_lines: BlockLines, rng: np.random.Generator) -> int:
+    """Return K, or 0 for the whole scene."""
+    if block_lines == "dynamic":
+        return int(rng.choice(DYNAMIC_BLOCK_LINES))
+    if block_lines == "full":
+        return 0
+    check_block_lines(block_lines)
+    return block_lines
+
+
+def save_checkpoint(path: Path, state: TrainState) -> None:
+    """Write a run in progress to a safetensors file, atomically."""
+    tensors = {f"network.{k}": v for k, v in state.network.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in state.average.state_dict().items()}
+    for index, moments in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{k}": v for k, v in moments.items()}
+    metadata = {"epoch": str(state.epoch), "history": json.dumps(state.history)}
+    temporary = path.with_name(path.name + ".part")
+    save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata)
+    temporary.replace(path)
+
+
+def load_checkpoint(path: Path, model: ModelConfig, config: TrainConfig) -> TrainState:
+    """Read what `save_checkpoint` wrote.
+
+    Raises:
+        InputError: the file is damaged or belongs to another network.
+    """
+    network = MambaMoE(model)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
+        for name, tensor in tensors.items():
+            part, key = name.split(".", 1)
+            parts[part][key] = tensor
+        network.load_state_dict(parts["network"])
+        average = MambaMoE(model).requires_grad_(False)
+        average.load_state_dict(parts["average"])
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in parts["optimizer"].items():
+            index, key = name.split(".", 1)
+            moments.setdefault(int(index), {})[key] = tensor
+        optimizer = _optimizer(network, config)
+        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+        return TrainState(network, average, optimizer, int(metadata["epoch"]), json.loads(metadata["history"]))
+    except Exception as error:
+        raise InputError(f"{path} is not a checkpoint of this network ({error}); start again with --overwrite") from error
+
+
+@torch.no_grad()
+def predict(network: MambaMoE, scene: Scene, block_lines: int = 0) -> NDArray[np.uint8]:
+    """Classify a scene.
+
+    Args:
+        network: in evaluation mode.
+        scene: any scene with the network's bands.
+        block_lines: K; 0 takes the whole scene as one block.
+
+    Returns:
+        (line, sample) class ids, 0 where the pixel is not valid.
+
+    Raises:
+        InputError: the scene has another number of bands.
+    """
+    if scene.bands != network.config.bands:
+        raise InputError(
+            f"{scene.name} has {scene.bands} bands, the network was trained on {network.config.bands}; "
+            "select the same bands"
+        )
+    out = np.zeros((scene.lines, scene.samples), dtype=np.uint8)
+    nothing = np.zeros(out.shape, dtype=np.uint8)
+    step = block_lines or math.ceil(scene.lines / MULTIPLE) * MULTIPLE
+    state: dict[str, Tensor] | None = None
+    for first in range(0, scene.lines, step):
+        window = (slice(first, first + step), slice(None))
+        lines, valid, _ = _cut(scene, nothing, window)
+        padded, padded_valid = pad_to_multiple(lines, valid, step)
+        prediction = network(padded, padded_valid, step, state)
+        state = prediction.state
+        scores = prediction.logits[0][: valid.shape[0], : valid.shape[1]]
+        out[window] = torch.where(valid, scores.argmax(-1) + 1, 0).numpy().astype(np.uint8)
+    return out
