@@ -1,0 +1,209 @@
+"""``hyperline run``: classify a strip line by line."""
+
+from __future__ import annotations
+
+import json
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hyperline.bundle import Bundle
+    from hyperline.runtime.strip import RunSummary
+    from hyperline.scenes import Scene
+
+
+@click.command()
+@click.argument("bundle_file", metavar="FILE.hlb", type=click.Path(path_type=Path))
+@click.option(
+    "--source",
+    "source_spec",
+    metavar="SRC",
+    required=True,
+    help="Scene to fly: indian-pines, or a path to a cube.",
+)
+@click.option(
+    "--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="Folder for the maps."
+)
+@click.option("--engine", default="ort-cpu", show_default=True, help="What runs the model.")
+@click.option("--precision", default="fp32", show_default=True, help="Which of the bundle's models.")
+@click.option(
+    "--rate",
+    metavar="HZ",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Pace the lines at this many a second; without it, as fast as the model takes them.",
+)
+@click.option(
+    "--threads", metavar="N", type=click.IntRange(min=1), help="Threads of the engine [default: all CPUs]."
+)
+@click.option(
+    "--labels", metavar="PATH", type=click.Path(), help="Label map to score against; replaces the scene's."
+)
+@click.option(
+    "--repeat",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Play the scene N times in a row, as one strip.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the run that DIR holds.")
+@click.option(
+    "--picture/--no-picture", default=True, show_default=True, help="Draw the class map beside the scene."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+def run(
+    bundle_file: Path,
+    source_spec: str,
+    out: Path,
+    engine: str,
+    precision: str,
+    rate: float | None,
+    threads: int | None,
+    labels: str | None,
+    repeat: int,
+    overwrite: bool,
+    picture: bool,
+    as_json: bool,
+) -> None:
+    """Classify a strip line by line, with the model in FILE.hlb.
+
+    DIR gets classes.hdr and .img, confidence.hdr and .img (ENVI, readable while the strip is flown),
+    summary.json, and classes.png. Ctrl-C ends the strip early and keeps what was flown.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from hyperline.bundle import read_bundle
+    from hyperline.errors import HyperlineError
+    from hyperline.runtime.sinks import EnviSink
+    from hyperline.runtime.sources.files import SceneSource
+    from hyperline.runtime.strip import SUMMARY, run_strip
+    from hyperline.scenes import read_scene
+
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    bundle = read_bundle(bundle_file)
+    scene = _comparable(read_scene(source_spec, labels), bundle, labels is not None, console)
+    source = SceneSource(scene, rate, repeat)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, TextColumn("left"), console=console, transient=True) as progress:
+        task = progress.add_task(f"lines of {scene.name}", total=source.lines)
+        summary = run_strip(
+            bundle,
+            source,
+            out,
+            engine=engine,
+            precision=precision,
+            threads=threads,
+            overwrite=overwrite,
+            on_progress=lambda received: progress.update(task, completed=received),
+        )
+    written = [out / name for name in (*EnviSink.FILES, SUMMARY)]
+    if picture and summary.lines:
+        drawn = _draw(out, scene, bundle, summary, console)
+        written += [drawn] if drawn else []
+    if as_json:
+        click.echo(json.dumps(summary.as_dict()))
+    else:
+        _report(summary, written)
+    if summary.interrupted:
+        raise HyperlineError(
+            f"interrupted after {summary.received} lines; {out} holds the map of {summary.lines}"
+        )
+
+
+def _comparable(scene: Scene, bundle: Bundle, explicit: bool, console: Console) -> Scene:
+    """Return the scene, without its labels where they are not in the model's classes.
+
+    Raises:
+        InputError: labels that the caller asked for are not in the model's classes.
+    """
+    from dataclasses import replace
+
+    from hyperline.errors import InputError
+
+    for note in scene.notes:
+        console.print(f"note: {note}", markup=False)
+    if scene.labels is None:
+        return scene
+    names, highest = bundle.card.class_names, int(scene.labels.max())
+    fold = [name.casefold() for name in names]
+    if highest > len(names):
+        fault = (
+            f"the labels go up to class {highest}, the model {bundle.card.name} knows {len(names)} classes"
+        )
+    elif scene.class_names and [name.casefold() for name in scene.class_names] != fold:
+        own, models = next(pair for pair in zip_longest(scene.class_names, names) if pair[0] != pair[1])
+        fault = f"the labels name a class {own!r} where the model {bundle.card.name} has {models!r}"
+    else:
+        return scene
+    if explicit:
+        raise InputError(f"{fault}; give labels in the model's numbering, or leave out --labels")
+    console.print(f"note: no accuracy, {fault}", markup=False)
+    return replace(scene, labels=None)
+
+
+def _draw(out: Path, scene: Scene, bundle: Bundle, summary: RunSummary, console: Console) -> Path | None:
+    """Draw the first pass over the scene; without matplotlib say so and go on."""
+    import numpy as np
+
+    from hyperline.errors import InputError
+    from hyperline.pictures import class_map_picture, thinned
+    from hyperline.runtime.strip import PICTURE
+
+    lines = min(summary.lines, scene.lines)
+    shape = (lines, summary.samples)
+    composite = thinned(scene.cube[:lines])[..., list(bundle.card.composite_bands)].astype(np.float32)
+    if scene.nodata is not None:
+        composite[(composite == np.float32(scene.nodata)).all(axis=-1)] = np.nan
+    accuracy = f"OA {summary.accuracy.oa:.1%}, " if summary.accuracy else ""
+    try:
+        class_map_picture(
+            out / PICTURE,
+            composite,
+            np.memmap(out / "classes.img", np.uint8, "r", shape=shape),
+            class_names=bundle.card.class_names,
+            truth=None if scene.labels is None else scene.labels[:lines],
+            confidence=np.memmap(out / "confidence.img", "<f4", "r", shape=shape)
+            if scene.labels is None
+            else None,
+            title=f"{scene.name}, classified in blocks of {summary.block_lines} lines: "
+            f"{accuracy}{summary.lines_per_second:.0f} lines/s",
+        )
+    except InputError as error:
+        console.print(f"no picture: {error}", markup=False)
+        return None
+    return out / PICTURE
+
+
+def _report(summary: RunSummary, written: list[Path]) -> None:
+    click.echo(
+        f"{summary.source}: {summary.classified} of {summary.received} lines classified in "
+        f"{summary.seconds:.2f} s, {summary.lines_per_second:.0f} lines/s "
+        f"({summary.engine}, {summary.precision}, threads: {summary.threads})"
+    )
+    if summary.latency_ms:
+        latency = summary.latency_ms
+        click.echo(
+            f"from a block's last line to its labels in the map: p50 {latency.p50:.2f} ms, "
+            f"p99 {latency.p99:.2f} ms, p99.9 {latency.p999:.2f} ms"
+        )
+    if summary.accuracy:
+        accuracy = summary.accuracy
+        click.echo(
+            f"on all {accuracy.pixels} labelled pixels, those trained on included: OA {accuracy.oa:.2%}, "
+            f"AA {accuracy.aa:.2%}, kappa {accuracy.kappa:.4f}"
+        )
+    for count, what in (
+        (summary.dropped, "lines dropped"),
+        (summary.rejected, "lines rejected for their size"),
+        (summary.late_lines, f"lines late by more than a block, at worst {summary.latest_ms:.1f} ms"),
+        (summary.invalid_pixels, "pixels without a measurement"),
+    ):
+        if count:
+            click.echo(f"{count} {what}")
+    click.echo("wrote " + ", ".join(map(str, written)))

@@ -1,0 +1,5 @@
+"""Where labels go."""
+
+from hyperline.runtime.sinks.envi import EnviSink
+
+__all__ = ["EnviSink"]
