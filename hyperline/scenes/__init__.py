@@ -3,6 +3,14 @@
 from hyperline.scenes.composite import composite_bands
 from hyperline.scenes.invalid import InvalidPixels, describe_invalid
 from hyperline.scenes.reader import read_scene
-from hyperline.scenes.scene import Scene, valid_pixels
+from hyperline.scenes.scene import Scene, scene_hash, valid_pixels
 
-__all__ = ["InvalidPixels", "Scene", "composite_bands", "describe_invalid", "read_scene", "valid_pixels"]
+__all__ = [
+    "InvalidPixels",
+    "Scene",
+    "composite_bands",
+    "describe_invalid",
+    "read_scene",
+    "scene_hash",
+    "valid_pixels",
+]

@@ -23,18 +23,25 @@ def composite_bands(
 
     Returns:
         Indices of the bands nearest to 640, 550 and 460 nm, targets outside the sensor's range moved to
-        its edge. Where that does not give three different bands (a SWIR sensor), bands spread over the
-        range; without wavelengths, over the indices. Different from each other if there are 3 bands or more.
+        its edge. Where the range leaves no three targets (a SWIR sensor), bands spread over the range;
+        without wavelengths, over the indices. Different from each other if there are 3 bands or more.
     """
     wavelengths = (
         scene_or_wavelengths.wavelengths_nm
         if isinstance(scene_or_wavelengths, Scene)
         else scene_or_wavelengths
     )
-    if wavelengths is not None:
-        low, high = float(np.min(wavelengths)), float(np.max(wavelengths))
-        for targets in (_RED_GREEN_BLUE_NM.clip(low, high), low + _SPREAD * (high - low)):
-            red, green, blue = (int(np.argmin(np.abs(wavelengths - target))) for target in targets)
-            if len({red, green, blue}) == 3:
-                return red, green, blue
-    return bands * 5 // 6, bands // 2, bands // 6
+    if wavelengths is None:
+        return bands * 5 // 6, bands // 2, bands // 6
+    low, high = float(np.min(wavelengths)), float(np.max(wavelengths))
+    targets = _RED_GREEN_BLUE_NM.clip(low, high)
+    if len(set(targets.tolist())) < 3:
+        targets = low + _SPREAD * (high - low)
+    distance = np.abs(wavelengths - targets[:, None])  # (colour, band)
+    chosen = []
+    for of_colour in distance:
+        band = int(np.argmin(of_colour))
+        distance[:, band] = np.inf  # no colour takes the band of another
+        chosen.append(band)
+    red, green, blue = chosen
+    return red, green, blue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ def _refuse(values: NDArray[Any], wrong: NDArray[np.bool_], where: str, why: str
 
 
 def match_class_names(
-    names: Sequence[str], labels: NDArray[np.uint8] | None, where: str
+    names: Sequence[str], labels: NDArray[np.uint8] | None, path: Path
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Decide whether a list of names begins with class 1 or with the unlabelled class 0.
 
@@ -86,8 +87,8 @@ def match_class_names(
     if begins_with_no_class and len(names) > highest:
         return names[1:], ()
     if len(names) == highest + 1:
-        return names[1:], (f"{where}: '{names[0]}' was taken as the name of label 0 (unlabelled)",)
+        return names[1:], (f"{path.name}: '{names[0]}' was taken as the name of label 0 (unlabelled)",)
     raise InputError(
-        f"{where}: class_names has {len(names)} names, the labels go up to {highest}; "
+        f"{path}: class_names has {len(names)} names, the labels go up to {highest}; "
         f"give one name for each class 1 to {highest}"
     )

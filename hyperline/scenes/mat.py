@@ -35,17 +35,17 @@ def read_scene(path: Path, variable: str | None = None) -> Scene:
         InputError: no cube or several, or a damaged file.
     """
     shapes = _shapes(path)
-    name = _choose(
-        path, shapes, [name for name, shape in shapes.items() if len(shape) == 3], variable, "cube"
-    )
-    cube = _load(path, name)
+    cubes = [name for name, shape in shapes.items() if len(shape) == 3]
+    cube = _load(path, _choose(path, shapes, cubes, variable, "cube (three axes)"))
     maps = _label_maps(path, shapes, cube.shape[:2])
-    labels = check_labels(maps.popitem()[1], f"{path}: label map") if len(maps) == 1 else None
-    notes: tuple[str, ...] = ()
-    if maps:
-        notes = (
+    labels, notes = None, []
+    if len(maps) == 1:
+        ((name, values),) = maps.items()
+        labels = check_labels(values, f"{path}: {name}")
+    elif maps:
+        notes.append(
             f"{path.name} holds {len(maps)} label maps ({', '.join(maps)}) and none was taken; "
-            f"choose one as --labels {path.name}:NAME",
+            f"choose one as --labels {path.name}:NAME"
         )
     wavelengths = _load(path, "wavelengths_nm").ravel() if "wavelengths_nm" in shapes else None
     return Scene(
@@ -53,7 +53,7 @@ def read_scene(path: Path, variable: str | None = None) -> Scene:
         cube=cube,
         labels=labels,
         wavelengths_nm=None if wavelengths is None else wavelengths.astype(np.float64),
-        notes=notes,
+        notes=tuple(notes),
     )
 
 
@@ -76,8 +76,10 @@ def _choose(path: Path, shapes: Shapes, candidates: list[str], variable: str | N
             raise InputError(f"{path}: has no numeric array '{variable}'; its numeric arrays: {held}")
         return variable
     if len(candidates) != 1:
-        found = f"{len(candidates)} arrays could be the {what}" if candidates else f"no array is a {what}"
-        raise InputError(f"{path}: {found}; choose one as {path.name}:NAME; its numeric arrays: {held}")
+        several = f"{len(candidates)} arrays could be the {what}; choose one as {path.name}:NAME"
+        raise InputError(
+            f"{path}: {several if candidates else f'no array is a {what}'}; its numeric arrays: {held}"
+        )
     return candidates[0]
 
 

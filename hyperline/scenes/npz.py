@@ -65,7 +65,13 @@ def read_labels(path: Path, variable: str | None = None) -> LabelMap:
     name = variable or "labels"
     arrays = _load(path, name, ("class_names",))
     labels = check_labels(arrays[name], f"{path}: {name}")
-    class_names, notes = _class_names(arrays, labels, path)
+    try:
+        class_names, notes = _class_names(arrays, labels, path)
+    except InputError:
+        if variable is None:
+            raise
+        # The names belong to ``labels``; another map in the file may number other classes.
+        class_names, notes = (), (f"{path.name}: class_names do not fit {name} and are left out",)
     return LabelMap(labels, class_names, notes)
 
 
@@ -91,7 +97,7 @@ def _class_names(
         return (), ()
     if names.ndim != 1 or names.dtype.kind != "U":
         raise InputError(f"{path}: class_names must be a list of strings, one a class; it is {names.dtype}")
-    return match_class_names(names.tolist(), labels, str(path))
+    return match_class_names(names.tolist(), labels, path)
 
 
 def _number(arrays: Mapping[str, NDArray[Any]], name: str, path: Path) -> float | None:

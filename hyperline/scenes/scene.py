@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,3 +70,11 @@ def valid_pixels(lines: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]
     if nodata is not None:
         valid &= (lines != nodata).any(axis=-1)
     return valid
+
+
+def scene_hash(scene: Scene) -> str:
+    """Return the SHA-256 of a scene's shape, dtype and values; read line by line."""
+    digest = hashlib.sha256(f"{scene.cube.shape} {scene.cube.dtype.newbyteorder('<').str}".encode())
+    for line in scene.cube:
+        digest.update(np.ascontiguousarray(line, dtype=line.dtype.newbyteorder("<")).data)
+    return digest.hexdigest()
