@@ -65,11 +65,12 @@ def check_name(name: str) -> int:
     for pattern, limit in MEMBER_KINDS:
         if pattern.fullmatch(name):
             return limit
+    shown = ascii(name if len(name) <= 100 else name[:100] + "...")
     if name.startswith("/") or "\\" in name or ":" in name or ".." in name.split("/"):
-        raise InputError(f"member {name!a} leads outside the archive: do not unpack this file")
+        raise InputError(f"member {shown} leads outside the archive: do not unpack this file")
     if name.endswith("/"):
-        raise InputError(f"member {name!a} is a folder; a bundle holds only files")
-    raise InputError(f"member {name!a} is none that a bundle may hold (docs/bundle.md lists them)")
+        raise InputError(f"member {shown} is a folder; a bundle holds only files")
+    raise InputError(f"member {shown} is none that a bundle may hold (docs/bundle.md lists them)")
 
 
 def split(data: bytes) -> dict[str, bytes]:
@@ -99,13 +100,12 @@ def split(data: bytes) -> dict[str, bytes]:
     members: dict[str, bytes] = {}
     position, free = directory, 0  # the next directory entry, and the first byte not yet any member's
     for _ in range(count):
-        if position + _CENTRAL.size > end:
+        entry = _CENTRAL.unpack_from(data, position) if position + _CENTRAL.size <= end else None
+        position += _CENTRAL.size + (entry[10] if entry else 0)
+        if entry is None or position > end:
             raise InputError("has a zip directory that ends inside an entry")
-        entry = _CENTRAL.unpack_from(data, position)
         flags, method, stored, size, name_length, mode, offset = (entry[i] for i in (3, 4, 8, 9, 10, 15, 16))
-        position += _CENTRAL.size
-        name = data[position : min(position + name_length, end)].decode("latin-1")
-        position += name_length
+        name = data[position - name_length : position].decode("latin-1")
         limit = check_name(name)
         if name in members:
             raise InputError(f"holds member {name!a} twice")

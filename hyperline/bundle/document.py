@@ -130,10 +130,13 @@ class Document(Frozen):
                 "use the hyperline that wrote the file, or a newer one"
             )
         try:
-            return cls.model_validate_json(data, strict=True)
+            document = cls.model_validate_json(data, strict=True)
         except ValidationError as error:
             first, *others = error.errors(include_url=False, include_input=False)
             field = ascii(".".join(map(str, first["loc"])))[1:-1][:100]
             more = f" (and {len(others)} more)" if others else ""
             place = f"{where}: {field}" if field else where
             raise InputError(f"{place}: {first['msg'].removeprefix('Value error, ')[:300]}{more}") from error
+        if document.to_json() != data:  # a default left out, or 1 spelled as true or 1.0
+            raise InputError(f"{where} spells a value otherwise than hyperline writes it; export it again")
+        return document

@@ -143,9 +143,7 @@ def _accuracy_table(bundle: Bundle) -> Table:
     for title, field in (("OA", "oa"), ("AA", "aa"), ("kappa x 100", "kappa"), ("pixels", "pixels")):
         values = [getattr(accuracy, field) if accuracy else None for accuracy in columns]
         if field == "pixels":
-            table.add_row(
-                title, *("-" if value is None else str(value) for value in values), end_section=True
-            )
+            table.add_row(title, *("-" if value is None else str(value) for value in values), end_section=True)
         else:
             table.add_row(title, *map(_percent, values))
     for index, name in enumerate(card.class_names):
