@@ -119,9 +119,7 @@ class MixtureBlock(nn.Module):
             nn.Linear(channels, 4 * channels), nn.GELU(approximate="tanh"), nn.Linear(4 * channels, channels)
         )
 
-    def forward(
-        self, x: Tensor, valid: Tensor, state: State
-    ) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
+    def forward(self, x: Tensor, valid: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
         """Mix (R, K, W, C); returns the same shape, the next state, router logits and active experts."""
         spectral, spatial = self.expand(self.norm(x)).chunk(2, dim=-1)
         weight = valid.unsqueeze(-1)  # (R, K, W, 1)
@@ -187,15 +185,12 @@ class MambaMoE(nn.Module):
         self.stem = nn.Linear(config.components, channels)
         self.stem_norm = nn.LayerNorm(channels)
         self.lift = nn.ModuleList(
-            nn.Sequential(nn.Linear(channels, channels), nn.LayerNorm(channels), nn.ReLU())
-            for _ in range(SCALES - 1)
+            nn.Sequential(nn.Linear(channels, channels), nn.LayerNorm(channels), nn.ReLU()) for _ in range(SCALES - 1)
         )
         self.encoder = nn.ModuleList(MixtureBlock(ops, config) for _ in range(SCALES))
         self.lateral = nn.ModuleList(ResidualUnit(channels) for _ in range(SCALES - 1))
         self.refine = nn.ModuleList(ResidualUnit(channels) for _ in range(SCALES))
-        self.heads = nn.ModuleList(
-            Head(channels, config.classes, config.dropout) for _ in range(SCALES)
-        )
+        self.heads = nn.ModuleList(Head(channels, config.classes, config.dropout) for _ in range(SCALES))
 
     def use_ops(self, ops: Ops) -> None:
         """Let every layer compute the two operators through ``ops``."""

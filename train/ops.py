@@ -169,9 +169,7 @@ def _rows(h0: Tensor, part: slice) -> Tensor:
     return h0 if h0.shape[0] == 1 else h0[part]
 
 
-def _states(
-    u: Tensor, step: Tensor, A: Tensor, B: Tensor, h0: Tensor, reverse: bool
-) -> tuple[Tensor, Tensor]:
+def _states(u: Tensor, step: Tensor, A: Tensor, B: Tensor, h0: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:
     """Return decays exp(d A) and states after each step, both (L, s, D, N)."""
     step_major = step.transpose(0, 1)  # (L, s, D)
     decay = torch.exp(step_major.unsqueeze(-1) * A)

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from hyperline.errors import HyperlineError, InputError
 from hyperline.scenes import Scene, valid_pixels
+from hyperline.splits import Split
 from hyperline.train.mnf import MinimumNoiseFraction, fit_mnf
 from hyperline.train.model import MULTIPLE, MambaMoE, ModelConfig, check_block_lines, pad_to_multiple
-from hyperline.train.splits import Split
 from hyperline.train.ugcl import UgclVariant, balance_loss, scale_losses
 
 BlockLines = Literal["dynamic", "full"] | int
@@ -235,9 +235,7 @@ def _cut(scene: Scene, labels: NDArray[np.uint8], window: Window) -> tuple[Tenso
     return torch.from_numpy(lines), torch.from_numpy(valid), torch.from_numpy(target)
 
 
-def _augment(
-    lines: Tensor, valid: Tensor, target: Tensor, rng: np.random.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
+def _augment(lines: Tensor, valid: Tensor, target: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Flip along and across track, and shift by up to one pooling cell with invalid pixels."""
     axes = [axis for axis in (0, 1) if rng.random() < 0.5]
     above, left = (int(n) for n in rng.integers(MULTIPLE, size=2))
@@ -298,7 +296,9 @@ def load_checkpoint(path: Path, model: ModelConfig, config: TrainConfig) -> Trai
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
         return TrainState(network, average, optimizer, int(metadata["epoch"]), json.loads(metadata["history"]))
     except Exception as error:
-        raise InputError(f"{path} is not a checkpoint of this network ({error}); start again with --overwrite") from error
+        raise InputError(
+            f"{path} is not a checkpoint of this network ({error}); start again with --overwrite"
+        ) from error
 
 
 @torch.no_grad()

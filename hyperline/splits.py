@@ -8,6 +8,7 @@ stands beside it wherever accuracy is stated.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperline.errors import InputError
+from hyperline.scenes import Scene, scene_hash
 
 SplitKind = Literal["random", "blocks"]
 
@@ -128,16 +130,13 @@ def block_split(
         inside = training.reshape(rows, columns).repeat(block, 0).repeat(block, 1)[:lines, :samples]
         outside = ~_dilate(inside, guard)
         served = sum(
-            bool((labels[inside] == class_id).any() and (labels[outside] == class_id).any())
-            for class_id in classes
+            bool((labels[inside] == class_id).any() and (labels[outside] == class_id).any()) for class_id in classes
         )
         if served > best_served:
             best_served, best = served, inside
         if served == len(classes):
             break
-    return _draw(
-        "blocks", labels, best, ~_dilate(best, guard), labels_per_class, seed, block, guard, class_names
-    )
+    return _draw("blocks", labels, best, ~_dilate(best, guard), labels_per_class, seed, block, guard, class_names)
 
 
 def make_split(
@@ -147,6 +146,39 @@ def make_split(
     if kind == "random":
         return random_split(labels, labels_per_class, seed, class_names)
     return block_split(labels, labels_per_class, seed, class_names=class_names)
+
+
+def held_out(scene: Scene, training: Mapping[str, Any]) -> tuple[NDArray[np.uint8] | None, bool]:
+    """Return the labels that may judge a model: on its own training scene, those it did not train on.
+
+    Args:
+        scene: the scene to be judged on.
+        training: provenance as in run.json and in a bundle's card: ``scene.sha256`` and ``split``.
+
+    Returns:
+        (line, sample) class ids, or None where the scene has no labels; and whether it is the training scene.
+
+    Raises:
+        InputError: it is the training scene, but the split cannot be drawn again from what the model says.
+    """
+    if scene.labels is None or scene_hash(scene) != training.get("scene", {}).get("sha256"):
+        return scene.labels, False
+    recorded = training.get("split", {})
+    try:
+        kind, asked, seed = recorded["kind"], recorded["labels_per_class"], recorded["seed"]
+        split = (
+            random_split(scene.labels, asked, seed)
+            if kind == "random"
+            else block_split(scene.labels, asked, seed, recorded["block"], recorded["guard"])
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"the model's record of its split is damaged: {error!r}") from error
+    if split.hash != recorded.get("hash"):
+        raise InputError(
+            f"{scene.name} is the training scene, but its labels are not those trained with; "
+            "judge with the labels of the training, or on another scene"
+        )
+    return split.test, True
 
 
 def _draw(

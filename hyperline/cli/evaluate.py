@@ -1,0 +1,137 @@
+"""``hyperline evaluate``: how accurate is a run or a bundle on a scene."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hyperline.cli.options import BlockLines, percent, progress_bar, read_noted, stderr
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from rich.console import Console
+
+    from hyperline.scenes import Scene
+
+
+@click.command()
+@click.argument("model", metavar="RUN|BUNDLE", type=click.Path(path_type=Path, exists=True))
+@click.argument("scene_spec", metavar="SCENE")
+@click.option("--labels", metavar="PATH", help="Label map, where SCENE holds none.")
+@click.option(
+    "--block-lines",
+    type=BlockLines("full"),
+    help="Lines in a block, for a RUN; a BUNDLE has its own.  [default: 8]",
+)
+@click.option("--engine", default="ort-cpu", show_default=True, help="What runs a BUNDLE.")
+@click.option("--precision", default="fp32", show_default=True, help="Which of a BUNDLE's models.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def evaluate(
+    model: Path,
+    scene_spec: str,
+    labels: str | None,
+    block_lines: int | str | None,
+    engine: str,
+    precision: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Measure the accuracy of RUN or BUNDLE on the labels of SCENE.
+
+    On the scene it was trained on, only pixels that it was not trained on count.
+    """
+    from hyperline.errors import InputError
+    from hyperline.metrics import Metrics
+    from hyperline.splits import held_out
+
+    console = stderr()
+    scene = read_noted(scene_spec, labels, console)
+    if model.is_dir():
+        class_map, facts = _of_run(model, scene, block_lines, threads)
+    else:
+        if block_lines is not None:
+            raise InputError(
+                f"--block-lines is for a run; {model.name} was exported with its own, export the run again"
+            )
+        class_map, facts = _of_bundle(model, scene, engine, precision, threads, console)
+    truth, own = held_out(scene, facts.pop("training"))
+    if truth is None:
+        raise InputError(f"{scene.name} has no labels to judge by; give a label map with --labels PATH")
+    names: tuple[str, ...] = facts.pop("class_names")
+    if scene.class_names and scene.class_names != names:
+        raise InputError(
+            f"{scene.name} has the classes {', '.join(scene.class_names)}; "
+            f"the model knows {', '.join(names)}; give labels of the model's classes"
+        )
+    metrics = Metrics.from_maps(truth, class_map, len(names))
+    if as_json:
+        click.echo(json.dumps(metrics.as_dict() | facts))
+        return
+    pixels = "labelled pixels not trained on" if own else "labelled pixels"
+    blocks = f"blocks of {facts['block_lines']} lines, {facts['engine']} {facts['precision']}"
+    click.echo(f"{scene.name}, {metrics.pixels} {pixels}, {blocks}")
+    click.echo(f"OA {percent(metrics.oa)}, AA {percent(metrics.aa)}, kappa {metrics.kappa:.4f}")
+    width = max(map(len, names))
+    for name, right, row in zip(names, metrics.per_class, metrics.confusion, strict=True):
+        click.echo(f"  {name:<{width}}  {percent(right):>8}  of {sum(row)}")
+
+
+def _of_run(
+    path: Path, scene: Scene, block_lines: int | str | None, threads: int | None
+) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+    from hyperline.errors import require
+
+    torch = require("torch", "train")
+    from hyperline.train.run import STREAMED_BLOCK_LINES, load_run, whole_scene_block_lines
+    from hyperline.train.trainer import predict
+
+    if threads:
+        torch.set_num_threads(threads)
+    run = load_run(path)
+    lines = whole_scene_block_lines(scene) if block_lines == "full" else block_lines or STREAMED_BLOCK_LINES
+    assert isinstance(lines, int)
+    return predict(run.network, scene, lines), {
+        "block_lines": lines,
+        "engine": "torch",
+        "precision": "fp32",
+        "training": run.record,
+        "class_names": tuple(run.record["scene"]["class_names"]),
+    }
+
+
+def _of_bundle(
+    path: Path, scene: Scene, engine: str, precision: str, threads: int | None, console: Console
+) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+    import numpy as np
+
+    from hyperline.bundle import read_bundle
+    from hyperline.runtime.sources.files import SceneSource
+    from hyperline.runtime.strip import run_strip
+
+    bundle = read_bundle(path)
+    with tempfile.TemporaryDirectory() as out, progress_bar(console) as progress:
+        source = SceneSource(scene)
+        task = progress.add_task(f"lines of {scene.name}", total=source.lines)
+        run_strip(
+            bundle,
+            source,
+            Path(out),
+            engine=engine,
+            precision=precision,
+            threads=threads,
+            on_progress=lambda received: progress.update(task, completed=received),
+        )
+        class_map = np.fromfile(Path(out) / "classes.img", np.uint8).reshape(scene.lines, scene.samples)
+    return class_map, {
+        "block_lines": bundle.card.block_lines,
+        "engine": engine,
+        "precision": precision,
+        "training": bundle.card.training,
+        "class_names": bundle.card.class_names,
+    }

@@ -1,0 +1,164 @@
+"""``hyperline train``: from a labelled scene to a run folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hyperline.cli.options import BlockLines, percent, progress_bar, read_noted, stderr
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hyperline.scenes import Scene
+    from hyperline.train.run import TrainedRun
+
+
+@click.command()
+@click.argument("scene_spec", metavar="SCENE")
+@click.option("--out", metavar="RUN", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--labels", metavar="PATH", help="Label map, where SCENE holds none (.npy, .npz, .mat, ENVI, GeoTIFF).")
+@click.option("--model", type=click.Choice(["mambamoe"]), default="mambamoe", show_default=True)
+@click.option("--labels-per-class", type=click.IntRange(min=1), default=15, show_default=True)
+@click.option(
+    "--split",
+    "split_kind",
+    type=click.Choice(["random", "blocks"]),
+    default="random",
+    show_default=True,
+    help="Random pixels of every class, or spatial blocks with a guard band (harder, and honest).",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the scene.  [default: as tuned]")
+@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), help="[default: as tuned]")
+@click.option(
+    "--block-lines",
+    type=BlockLines("dynamic", "full"),
+    default="dynamic",
+    show_default=True,
+    help="Lines in a block: dynamic serves every latency, full is the offline model.",
+)
+@click.option(
+    "--ugcl",
+    type=click.Choice(["corrected", "published", "off"]),
+    default="corrected",
+    show_default=True,
+    help="Uncertainty-guided corrective learning.",
+)
+@click.option(
+    "--spectral-expert/--no-spectral-expert",
+    default=True,
+    show_default=True,
+    help="The shared spectral expert.",
+)
+@click.option("--tile", type=click.IntRange(min=16), help="Side of a training tile, for scenes that do not fit.")
+@click.option(
+    "--invalid",
+    type=click.Choice(["refuse", "mask"]),
+    default="refuse",
+    show_default=True,
+    help="What to do with pixels that hold NaN or infinities.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
+@click.option("--overwrite", is_flag=True, help="Replace the run that RUN holds.")
+@click.option("--json", "as_json", is_flag=True, help="Print run.json.")
+def train(
+    scene_spec: str,
+    out: Path,
+    labels: str | None,
+    resume: bool,
+    overwrite: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Train a classifier on SCENE and write it to the folder RUN.
+
+    SCENE is indian-pines, or a path: .npz, .mat, ENVI .hdr, GeoTIFF.
+    """
+    console = stderr()
+    scene = read_noted(scene_spec, labels, console)
+    run = train_scene(scene, out, console, resume=resume, overwrite=overwrite, **options)
+    if as_json:
+        click.echo(json.dumps(run.record))
+        return
+    for name in ("offline", "streamed"):
+        result = run.record[name]
+        click.echo(
+            f"{name} (blocks of {result['block_lines']} lines): OA {percent(result['oa'])}, "
+            f"AA {percent(result['aa'])}, kappa {result['kappa']:.4f} on {result['pixels']} pixels not trained on"
+        )
+    click.echo(f"wrote {out} ({', '.join(sorted(path.name for path in out.iterdir()))})")
+
+
+def train_scene(
+    scene: Scene,
+    out: Path,
+    console: Console,
+    *,
+    model: str = "mambamoe",
+    labels_per_class: int = 15,
+    split_kind: str = "random",
+    seed: int = 0,
+    epochs: int | None = None,
+    learning_rate: float | None = None,
+    block_lines: str | int = "dynamic",
+    ugcl: str = "corrected",
+    spectral_expert: bool = True,
+    tile: int | None = None,
+    invalid: str = "refuse",
+    threads: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> TrainedRun:
+    """Train with a progress bar; the options are those of ``hyperline train``.
+
+    Raises:
+        InputError: the scene has no labels, or cannot be used as asked.
+    """
+    from hyperline.errors import InputError, require
+
+    require("torch", "train")
+    from hyperline.splits import make_split
+    from hyperline.train.model import ModelConfig
+    from hyperline.train.run import train_run, with_threads
+    from hyperline.train.trainer import TrainConfig
+
+    assert model == "mambamoe"
+    if scene.labels is None:
+        raise InputError(f"{scene.name} has no labels to train on; give a label map with --labels PATH")
+    split = make_split(split_kind, scene.labels, labels_per_class, seed, scene.class_names)
+    for warning in split.warnings:
+        console.print(f"warning: {warning}")
+    chosen: dict[str, Any] = {"epochs": epochs, "learning_rate": learning_rate, "tile": tile}
+    config = TrainConfig(
+        block_lines=block_lines,  # type: ignore[arg-type]
+        ugcl=ugcl,  # type: ignore[arg-type]
+        seed=seed,
+        **{name: value for name, value in chosen.items() if value is not None},
+    )
+    config = with_threads(config, threads)
+    size = ModelConfig(bands=scene.bands, classes=max(len(scene.class_names), int(scene.labels.max())))
+    if not spectral_expert:
+        size = replace(size, spectral_inner=0)
+    with progress_bar(console) as progress:
+        task = progress.add_task(f"training on {scene.name}", total=config.epochs)
+
+        def on_epoch(epoch: int, curves: dict[str, float]) -> None:
+            progress.update(task, completed=epoch, description=f"training on {scene.name}, loss {curves['loss']:.3f}")
+
+        return train_run(
+            scene,
+            split,
+            size,
+            config,
+            out,
+            resume=resume,
+            overwrite=overwrite,
+            mask_invalid=invalid == "mask",
+            on_epoch=on_epoch,
+        )

@@ -1,0 +1,254 @@
+"""The run folder: what a training leaves behind, and how it is read again.
+
+RUN/model.safetensors       weights of the averaged network
+RUN/run.json                scene, split, settings, curves and accuracy
+RUN/split.npz               the training and test pixels themselves
+RUN/curves.png              losses and learning rate by epoch
+RUN/checkpoint.safetensors  a run in progress; gone when the run is done
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from hyperline import __version__
+from hyperline.errors import InputError
+from hyperline.metrics import Metrics
+from hyperline.pictures import training_curves_picture
+from hyperline.scenes import Scene, composite_bands, describe_invalid, scene_hash
+from hyperline.splits import Split
+from hyperline.train.model import MULTIPLE, MambaMoE, ModelConfig
+from hyperline.train.trainer import OnEpoch, TrainConfig, load_checkpoint, predict, start, train
+
+WEIGHTS = "model.safetensors"
+RECORD = "run.json"
+SPLIT = "split.npz"
+CURVES = "curves.png"
+CHECKPOINT = "checkpoint.safetensors"
+
+STREAMED_BLOCK_LINES = 8
+# Above this many pixels a whole scene is no longer classified in one call; its blocks are this large instead.
+_WHOLE_SCENE_PIXELS = 2**20
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished run.
+
+    Attributes:
+        path: the folder.
+        network: in evaluation mode.
+        record: run.json.
+    """
+
+    path: Path
+    network: MambaMoE
+    record: dict[str, Any]
+
+
+def train_run(
+    scene: Scene,
+    split: Split,
+    model: ModelConfig,
+    config: TrainConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    mask_invalid: bool = False,
+    on_epoch: OnEpoch | None = None,
+) -> TrainedRun:
+    """Train on a scene and write the run folder.
+
+    Args:
+        scene: the training strip.
+        split: training and test pixels of ``scene.labels``.
+        model: size of the network.
+        config: how to train.
+        out: the folder; made if missing.
+        resume: go on with an interrupted run of the same scene, split and settings.
+        overwrite: replace a run that is there.
+        mask_invalid: leave pixels that hold NaN or infinities out, instead of refusing the scene.
+        on_epoch: told each epoch done and its curves.
+
+    Raises:
+        InputError: the scene or the folder cannot be used as asked.
+    """
+    notes = list(scene.notes)
+    invalid = describe_invalid(scene)
+    if invalid is not None:
+        if invalid.not_finite and not mask_invalid:
+            raise InputError(f"{scene.name}: {invalid}; repair them, or leave them out with --invalid mask")
+        notes.append(f"left out: {invalid}")
+    record: dict[str, Any] = {
+        "format": 1,
+        "hyperline": __version__,
+        "torch": torch.__version__,
+        "scene": _describe(scene, notes),
+        "split": split.as_dict(),
+        "model": model.as_dict(),
+        "train": config.as_dict(),
+    }
+    checkpoint = out / CHECKPOINT
+    _claim(out, record, resume, overwrite)
+    began = time.perf_counter()
+    state = load_checkpoint(checkpoint, model, config) if checkpoint.exists() else start(scene, model, config)
+    network = train(state, scene, split, config, checkpoint, on_epoch)
+
+    truth = split.test
+    whole = whole_scene_block_lines(scene)
+    block_lines = config.block_lines if isinstance(config.block_lines, int) else STREAMED_BLOCK_LINES
+    offline, streamed = (
+        Metrics.from_maps(truth, predict(network, scene, lines), model.classes) for lines in (whole, block_lines)
+    )
+    record |= {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "seconds": round(time.perf_counter() - began, 1),
+        "offline": offline.as_dict() | {"block_lines": whole},
+        "streamed": streamed.as_dict() | {"block_lines": block_lines},
+        "history": state.history,
+    }
+    _replace(out / WEIGHTS, lambda path: save_file(network.state_dict(), path))
+    _replace(out / SPLIT, lambda path: _save_split(path, split))
+    training_curves_picture(out / CURVES, state.history)
+    # the record comes last: a folder with a run.json that says accuracy is a finished run
+    _replace(out / RECORD, lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
+    checkpoint.unlink(missing_ok=True)
+    return TrainedRun(out, network, record)
+
+
+def load_run(path: Path) -> TrainedRun:
+    """Read a finished run; the weights must fit the network exactly.
+
+    Raises:
+        InputError: the folder holds no finished run, or a damaged one.
+    """
+    record = read_record(path)
+    if "offline" not in record:
+        raise InputError(f"{path} holds an unfinished run; go on with: hyperline train … --out {path} --resume")
+    try:
+        model = dict(record["model"])
+        network = MambaMoE(ModelConfig(**model | {"experts": tuple(model["experts"])}))
+        network.load_state_dict(load_file(path / WEIGHTS))
+    except Exception as error:
+        raise InputError(f"{path / WEIGHTS} does not hold the network of {RECORD}: {error}") from error
+    return TrainedRun(path, network.eval(), record)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read run.json of a run folder, finished or not.
+
+    Raises:
+        InputError: there is none, or it is no JSON object.
+    """
+    try:
+        record = json.loads((path / RECORD).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is no run folder: {error}") from error
+    if not isinstance(record, dict):
+        raise InputError(f"{path / RECORD} is not a JSON object")
+    return record
+
+
+def read_split(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the training and the test map of a run folder, both (line, sample) class ids.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        with np.load(path / SPLIT, allow_pickle=False) as maps:
+            return maps["train"], maps["test"]
+    except Exception as error:
+        raise InputError(f"{path / SPLIT} cannot be read: {error}") from error
+
+
+def _describe(scene: Scene, notes: list[str]) -> dict[str, Any]:
+    wavelengths = scene.wavelengths_nm
+    return {
+        "name": scene.name,
+        "sha256": scene_hash(scene),
+        "lines": scene.lines,
+        "samples": scene.samples,
+        "bands": scene.bands,
+        "class_names": list(scene.class_names),
+        "wavelengths_nm": None if wavelengths is None else [float(w) for w in wavelengths],
+        "scale": scene.scale,
+        "nodata": scene.nodata,
+        "composite_bands": list(composite_bands(scene, scene.bands)),
+        "notes": notes,
+    }
+
+
+def whole_scene_block_lines(scene: Scene) -> int:
+    """Return the block that holds the whole scene, or the largest that fits memory where it does not."""
+    most = max(MULTIPLE, _WHOLE_SCENE_PIXELS // scene.samples // MULTIPLE * MULTIPLE)
+    return min(-(-scene.lines // MULTIPLE) * MULTIPLE, most)
+
+
+def _claim(out: Path, record: dict[str, Any], resume: bool, overwrite: bool) -> None:
+    """Make the folder ready for a run, or refuse; a fresh run leaves its settings there at once."""
+    there = out.exists() and any(out.iterdir()) if out.is_dir() else out.exists()
+    if there and not out.is_dir():
+        raise InputError(f"{out} is a file; --out names a folder")
+    if there and resume:
+        earlier = read_record(out)
+        if "offline" in earlier:
+            raise InputError(f"{out} holds a finished run; there is nothing to resume")
+        different = [
+            name
+            for name in ("scene", "split", "model", "train")
+            if earlier.get(name) != json.loads(json.dumps(record[name]))
+        ]
+        if different:
+            raise InputError(
+                f"{out} was begun with another {' and '.join(different)}; resume with the settings in "
+                f"{out / RECORD}, or start again with --overwrite"
+            )
+        return
+    if there:
+        if not overwrite:
+            raise InputError(f"{out} is not empty; go on with --resume, or replace it with --overwrite")
+        if not (out / RECORD).exists():
+            raise InputError(f"{out} holds something else than a run; choose another folder")
+        for name in (WEIGHTS, SPLIT, CURVES, CHECKPOINT, RECORD):
+            (out / name).unlink(missing_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(out).free
+        if free < 2**26:
+            raise InputError(f"{out} has {free >> 20} MiB free; a run needs 64")
+        _replace(out / RECORD, lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error}") from error
+
+
+def _save_split(path: Path, split: Split) -> None:
+    with path.open("wb") as file:
+        np.savez_compressed(file, train=split.train, test=split.test)
+
+
+def _replace(path: Path, write: Any) -> None:
+    """Let ``write`` make a file beside ``path``, then put it in place in one step."""
+    temporary = path.with_name(path.name + ".part")
+    write(temporary)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def with_threads(config: TrainConfig, threads: int | None) -> TrainConfig:
+    """Fill in the number of threads: all CPUs of this process where none is asked for."""
+    return replace(config, threads=threads or len(os.sched_getaffinity(0)))
