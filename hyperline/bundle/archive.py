@@ -121,9 +121,7 @@ def split(data: bytes) -> dict[str, bytes]:
             raise InputError(f"member {name!a} overlaps the member before it")
         start = offset + _LOCAL.size + len(name)
         if offset > free or start + size > directory:
-            raise InputError(
-                f"member {name!a} declares {size} bytes at {offset}, which the file does not have"
-            )
+            raise InputError(f"member {name!a} declares {size} bytes at {offset}, which the file does not have")
         members[name] = data[start : start + size]
         free = start + size
     if free != directory or position != end:

@@ -95,9 +95,7 @@ class Bundle:
             decode_golden(content, card)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
-        return cls(
-            path, len(data), hashlib.sha256(data).hexdigest(), manifest, card, MappingProxyType(content)
-        )
+        return cls(path, len(data), hashlib.sha256(data).hexdigest(), manifest, card, MappingProxyType(content))
 
     @property
     def precisions(self) -> tuple[str, ...]:

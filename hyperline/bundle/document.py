@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
+from typing_extensions import Self
 
 from hyperline.errors import InputError
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 FORMAT = 1
 MAX_DEPTH = 32
@@ -66,9 +64,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(
-            f"key {next(key for key in keys if keys.count(key) > 1)!a} stands twice in one object"
-        )
+        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!a} stands twice in one object")
     return value
 
 
@@ -101,7 +97,22 @@ class Frozen(BaseModel):
 
 
 class Document(Frozen):
-    """A record that is a whole JSON member of a bundle and so carries the format version."""
+    """A record that is a whole JSON member of a bundle and so carries the format version.
+
+    Raises:
+        InputError: a value breaks a limit; the message names the field.
+    """
+
+    def __init__(self, /, **values: Any) -> None:
+        # The values come from a user's scene or a stranger's file, so a fault in them is bad input.
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            first, *others = error.errors(include_url=False, include_input=False)
+            field = ascii(".".join(map(str, first["loc"])))[1:-1][:100]
+            message = first["msg"].removeprefix("Value error, ")[:300]
+            more = f" (and {len(others)} more)" if others else ""
+            raise InputError(f"{field}: {message}{more}".removeprefix(": ")) from error
 
     def to_json(self) -> bytes:
         """Return the canonical JSON text.
@@ -123,20 +134,18 @@ class Document(Frozen):
             InputError: not canonical JSON, another format version, or a value that breaks a limit.
         """
         value = decode(data, where)
-        version = value.get("format") if isinstance(value, dict) else None
+        if not isinstance(value, dict):
+            raise InputError(f"{where} is not a JSON object")
+        version = value.get("format")
         if isinstance(version, int) and version != FORMAT:
             raise InputError(
                 f"{where} has format version {version}; this hyperline reads version {FORMAT}: "
                 "use the hyperline that wrote the file, or a newer one"
             )
         try:
-            document = cls.model_validate_json(data, strict=True)
-        except ValidationError as error:
-            first, *others = error.errors(include_url=False, include_input=False)
-            field = ascii(".".join(map(str, first["loc"])))[1:-1][:100]
-            more = f" (and {len(others)} more)" if others else ""
-            place = f"{where}: {field}" if field else where
-            raise InputError(f"{place}: {first['msg'].removeprefix('Value error, ')[:300]}{more}") from error
-        if document.to_json() != data:  # a default left out, or 1 spelled as true or 1.0
+            document = cls(**value)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+        if document.to_json() != data:  # a default left out, or 1 spelled as "1", 1.0 or true
             raise InputError(f"{where} spells a value otherwise than hyperline writes it; export it again")
         return document

@@ -62,8 +62,7 @@ def decode_golden(members: Mapping[str, bytes], card: Card) -> dict[str, NDArray
     for name, shape in shapes.items():
         if golden[name].shape != shape:
             raise InputError(
-                f"member {golden_name(name)!a} has shape {golden[name].shape}; "
-                f"the card and the lines demand {shape}"
+                f"member {golden_name(name)!a} has shape {golden[name].shape}; the card and the lines demand {shape}"
             )
     if block[1] % card.sample_multiple:
         raise InputError(
@@ -73,8 +72,7 @@ def decode_golden(members: Mapping[str, bytes], card: Card) -> dict[str, NDArray
         raise InputError(f"member {golden_name('valid')!a} is no mask with at least one valid pixel")
     if golden["labels"].max() > len(card.class_names) or golden["labels"][~golden["valid"]].any():
         raise InputError(
-            f"member {golden_name('labels')!a} holds a class that the card does not name, or labels an "
-            "invalid pixel"
+            f"member {golden_name('labels')!a} holds a class that the card does not name, or labels an invalid pixel"
         )
     return golden
 

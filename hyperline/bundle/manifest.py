@@ -42,8 +42,7 @@ class Manifest(Document):
     def of(cls, members: Mapping[str, bytes]) -> Manifest:
         """Return the unsigned manifest of these members."""
         records = {
-            name: Member(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
-            for name, data in members.items()
+            name: Member(sha256=hashlib.sha256(data).hexdigest(), size=len(data)) for name, data in members.items()
         }
         return cls(format=1, members=records, signature=None)
 

@@ -60,9 +60,7 @@ def test_a_bundle_with_extreme_numbers_in_its_zip_records_is_refused(tiny, data,
 
 @settings(fuzz, max_examples=300)
 @given(
-    name=st.sampled_from(
-        ["manifest.json", "card.json", "golden/lines.npy", "golden/valid.npy", "golden/logits.npy"]
-    ),
+    name=st.sampled_from(["manifest.json", "card.json", "golden/lines.npy", "golden/valid.npy", "golden/logits.npy"]),
     splice=SPLICE,
 )
 def test_a_damaged_member_in_a_flawless_archive_gets_a_verdict(tiny_members, name, splice):

@@ -15,9 +15,7 @@ from .conftest import compact, forge
 def private_pem(path, seed):
     key = Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32)
     path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return path, key.public_key().public_bytes_raw()
 

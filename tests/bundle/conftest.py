@@ -68,9 +68,7 @@ def public_key_pem(private_key: Path) -> Path:
 
     key = serialization.load_pem_private_key(private_key.read_bytes(), None).public_key()
     path = private_key.with_name("public.pem")
-    path.write_bytes(
-        key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    )
+    path.write_bytes(key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
     return path
 
 
@@ -80,8 +78,6 @@ def _key(path: Path, seed: int) -> Path:
 
     key = Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32)
     path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return path

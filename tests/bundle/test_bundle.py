@@ -55,9 +55,7 @@ def test_what_was_written_comes_back(tmp_path, tiny_members, tiny_card, tiny_gol
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(model=st.binary(max_size=300), report=st.text(max_size=20), data=st.data())
-def test_two_writes_of_the_same_members_are_equal_whatever_their_order(
-    tmp_path, tiny_members, model, report, data
-):
+def test_two_writes_of_the_same_members_are_equal_whatever_their_order(tmp_path, tiny_members, model, report, data):
     members = {**tiny_members, "model.onnx": model, "calibration/fp16.json": report.encode()}
     shuffled = dict(data.draw(st.permutations(list(members.items()))))
     first, second = (write_bundle(tmp_path / "a.hlb", given) for given in (members, shuffled))
@@ -165,9 +163,7 @@ def test_added_members_stand_beside_the_old_ones_and_drop_the_signature(tmp_path
     assert bundle.members.keys() == {*tiny_members, "model.fp16.onnx", "calibration/fp16.json"}
 
 
-def test_signing_is_repeatable_and_changes_nothing_but_the_manifest(
-    tmp_path, tiny_path, private_key, public_key_pem
-):
+def test_signing_is_repeatable_and_changes_nothing_but_the_manifest(tmp_path, tiny_path, private_key, public_key_pem):
     signed = sign_bundle(tiny_path, private_key, tmp_path / "signed.hlb")
     assert signed.members == read_bundle(tiny_path).members
     assert sign_bundle(tmp_path / "signed.hlb", private_key).sha256 == signed.sha256

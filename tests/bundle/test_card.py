@@ -5,7 +5,6 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from hyperline.bundle import Card
 from hyperline.bundle.document import decode, encode
@@ -28,8 +27,8 @@ def test_a_card_survives_json(tiny_card):
     [
         ({"bands": 10**9}, "bands: Input should be less than or equal to 4096"),
         ({"bands": 0}, "bands: Input should be greater"),
-        ({"bands": "3"}, "bands: Input should be a valid integer"),
-        ({"bands": True}, "bands: Input should be a valid integer"),
+        ({"bands": "many"}, "bands: Input should be a valid integer"),
+        ({"bands": [3]}, "bands: Input should be a valid integer"),
         ({"block_lines": 10**18}, "block_lines: Input should be less"),
         ({"sample_multiple": -1}, "sample_multiple: Input should be greater"),
         ({"wavelengths_nm": [1.0]}, "1 wavelengths_nm for 3 bands"),
@@ -72,7 +71,7 @@ def test_an_unreasonable_card_is_refused_by_field(tiny_card, change, fault):
 
 
 def test_a_card_with_a_value_that_json_does_not_have_cannot_be_made(tiny_card):
-    with pytest.raises(ValidationError, match="finite"):
+    with pytest.raises(InputError, match=r"^nodata: Input should be a finite number"):
         Card(**{**tiny_card.model_dump(), "nodata": math.nan})
     with pytest.raises(InputError, match="cannot be written as JSON"):
         tiny_card.model_copy(update={"training": {"loss": math.nan}}).to_json()
@@ -80,7 +79,9 @@ def test_a_card_with_a_value_that_json_does_not_have_cannot_be_made(tiny_card):
         tiny_card.model_copy(update={"training": {"model": object()}}).to_json()
 
 
-@pytest.mark.parametrize("change", [{"scale": 1}, {"format": True}])
+@pytest.mark.parametrize(
+    "change", [{"scale": 1}, {"format": True}, {"bands": "3"}, {"bands": 3.0}, {"block_lines": True}]
+)
 def test_a_second_spelling_of_a_value_is_refused(tiny_card, change):
     with pytest.raises(InputError, match="spells a value otherwise"):
         Card.from_json(encode({**tiny_card.model_dump(), **change}), "card.json")
