@@ -12,9 +12,7 @@ _RED_GREEN_BLUE_NM = np.array([640.0, 550.0, 460.0])
 _SPREAD = np.array([5 / 6, 1 / 2, 1 / 6])
 
 
-def composite_bands(
-    scene_or_wavelengths: Scene | NDArray[np.float64] | None, bands: int
-) -> tuple[int, int, int]:
+def composite_bands(scene_or_wavelengths: Scene | NDArray[np.float64] | None, bands: int) -> tuple[int, int, int]:
     """Choose the bands of a red, green, blue picture.
 
     Args:
@@ -27,9 +25,7 @@ def composite_bands(
         without wavelengths, over the indices. Different from each other if there are 3 bands or more.
     """
     wavelengths = (
-        scene_or_wavelengths.wavelengths_nm
-        if isinstance(scene_or_wavelengths, Scene)
-        else scene_or_wavelengths
+        scene_or_wavelengths.wavelengths_nm if isinstance(scene_or_wavelengths, Scene) else scene_or_wavelengths
     )
     if wavelengths is None:
         return bands * 5 // 6, bands // 2, bands // 6

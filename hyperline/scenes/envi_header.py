@@ -109,9 +109,7 @@ def find_data(header: EnviHeader) -> Path:
     found = sorted(
         path
         for path in header.path.parent.iterdir()
-        if path.name.startswith(stem.name)
-        and path.name[len(stem.name) :].lower() in suffixes
-        and path.is_file()
+        if path.name.startswith(stem.name) and path.name[len(stem.name) :].lower() in suffixes and path.is_file()
     )
     if len(found) == 1:
         return found[0]
@@ -242,9 +240,7 @@ class _Fields:
                 while "}" not in value:
                     following = next(numbered, None)
                     if following is None:
-                        raise InputError(
-                            f"{self._path}, line {number}: '{name}' opens a brace that is never closed"
-                        )
+                        raise InputError(f"{self._path}, line {number}: '{name}' opens a brace that is never closed")
                     if not following[1].lstrip().startswith(";"):
                         value += "\n" + following[1]
                 value = value[1 : value.index("}")].strip()

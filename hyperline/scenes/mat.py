@@ -77,9 +77,7 @@ def _choose(path: Path, shapes: Shapes, candidates: list[str], variable: str | N
         return variable
     if len(candidates) != 1:
         several = f"{len(candidates)} arrays could be the {what}; choose one as {path.name}:NAME"
-        raise InputError(
-            f"{path}: {several if candidates else f'no array is a {what}'}; its numeric arrays: {held}"
-        )
+        raise InputError(f"{path}: {several if candidates else f'no array is a {what}'}; its numeric arrays: {held}")
     return candidates[0]
 
 

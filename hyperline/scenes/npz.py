@@ -76,17 +76,26 @@ def read_labels(path: Path, variable: str | None = None) -> LabelMap:
 
 
 def _load(path: Path, wanted: str, optional: tuple[str, ...]) -> Mapping[str, NDArray[Any]]:
-    with reading(path, "a NumPy file"):
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {wanted: loaded}
-        with loaded as archive:
-            if wanted not in archive:
-                raise InputError(
-                    f"{path}: has no array '{wanted}', only {', '.join(archive.files) or 'nothing at all'}; "
-                    f"choose one as {path.name}:NAME"
-                )
-            return {name: archive[name] for name in (wanted, *optional) if name in archive}
+    try:
+        with reading(path, "a NumPy file"):
+            loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {wanted: loaded}
+            with loaded as archive:
+                if wanted not in archive:
+                    raise InputError(
+                        f"{path}: has no array '{wanted}', only {', '.join(archive.files) or 'nothing at all'}; "
+                        f"choose one as {path.name}:NAME"
+                    )
+                return {name: archive[name] for name in (wanted, *optional) if name in archive}
+    except InputError as error:
+        if "pickle" not in str(error.__cause__):
+            raise
+        # NumPy's own message advises to load it unsafely.
+        raise InputError(
+            f"{path}: is no NumPy file, or holds pickled objects, which are never loaded; "
+            "save plain arrays with numpy.savez"
+        ) from error
 
 
 def _class_names(

@@ -114,9 +114,7 @@ def _check_cube(scene: Scene, where: str) -> None:
         axes = " × ".join(map(str, shape)) or "a single value"
         raise InputError(f"{where}: the cube has {len(shape)} axes ({axes}); it needs (line, sample, band)")
     if scene.cube.dtype.kind not in "iuf":
-        raise InputError(
-            f"{where}: the cube holds {scene.cube.dtype}; it must hold real numbers (integer or float)"
-        )
+        raise InputError(f"{where}: the cube holds {scene.cube.dtype}; it must hold real numbers (integer or float)")
     if 0 in shape:
         size = f"{scene.lines} lines × {scene.samples} samples × {scene.bands} bands"
         raise InputError(f"{where}: the cube is empty ({size})")

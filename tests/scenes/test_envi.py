@@ -105,9 +105,7 @@ def test_a_header_without_data_or_with_two_data_files_is_refused(
 ) -> None:
     header = write_envi(tmp_path, cube)
     (tmp_path / "strip.raw").write_bytes(b"")
-    with pytest.raises(
-        InputError, match=r"strip\.hdr: several data files .*strip\.img, strip\.raw.*name the one"
-    ):
+    with pytest.raises(InputError, match=r"strip\.hdr: several data files .*strip\.img, strip\.raw.*name the one"):
         read_scene(header)
     (tmp_path / "strip.raw").unlink()
     (tmp_path / "strip.img").unlink()
@@ -139,9 +137,7 @@ def test_a_truncated_bsq_cube_has_no_whole_lines_to_offer(
         read_scene(header)
 
 
-def test_an_empty_data_file_is_refused(
-    tmp_path: Path, cube: np.ndarray, write_envi: Callable[..., Path]
-) -> None:
+def test_an_empty_data_file_is_refused(tmp_path: Path, cube: np.ndarray, write_envi: Callable[..., Path]) -> None:
     header = write_envi(tmp_path, cube)
     (tmp_path / "strip.img").write_bytes(b"")
     with pytest.raises(InputError, match=r"truncated: .*found 0; copy the file again$"):
@@ -208,9 +204,7 @@ def test_a_cube_of_several_bands_is_no_label_map(
         read_scene(header, labels=header)
 
 
-@pytest.mark.parametrize(
-    "name", ["4-22-22_right_same_B73_top_00", "dark_reference_crop", "white_reference_crop"]
-)
+@pytest.mark.parametrize("name", ["4-22-22_right_same_B73_top_00", "dark_reference_crop", "white_reference_crop"])
 def test_headers_without_byte_order_are_read_and_the_assumption_is_said(
     shared_data: Callable[[str], Path], name: str
 ) -> None:

@@ -105,9 +105,7 @@ def test_a_header_is_read_in_full(tmp_path: Path) -> None:
         (GOOD + "classes = 3\nclass names = {a, b}\n", ["line 26", "2 names, but 'classes' is 3"]),
     ],
 )
-def test_a_faulty_header_is_refused_by_file_line_and_field(
-    tmp_path: Path, text: str, fragments: list[str]
-) -> None:
+def test_a_faulty_header_is_refused_by_file_line_and_field(tmp_path: Path, text: str, fragments: list[str]) -> None:
     path = tmp_path / "strip.hdr"
     path.write_text(text)
     with pytest.raises(InputError) as refused:

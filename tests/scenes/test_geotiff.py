@@ -30,9 +30,7 @@ def save(path: Path, cube: np.ndarray, tags: list[dict[str, Any]] | None = None,
 
 @pytest.mark.parametrize("interleave", ["pixel", "band"])
 def test_a_geotiff_reads_as_line_sample_band(tmp_path: Path, interleave: str) -> None:
-    scene = read_scene(
-        save(tmp_path / "field.tif", CUBE, interleave=interleave, nodata=-999, compress="deflate")
-    )
+    scene = read_scene(save(tmp_path / "field.tif", CUBE, interleave=interleave, nodata=-999, compress="deflate"))
     assert scene.cube.dtype == np.int16
     np.testing.assert_array_equal(scene.cube, CUBE)
     assert (scene.name, scene.nodata, scene.scale, scene.notes) == ("field", -999.0, 1.0, ())
@@ -47,9 +45,7 @@ def test_wavelengths_come_from_the_tags_of_the_bands(tmp_path: Path) -> None:
 
 
 def test_tags_that_are_no_numbers_or_are_on_some_bands_only_give_no_wavelengths(tmp_path: Path) -> None:
-    scene = read_scene(
-        save(tmp_path / "words.tif", CUBE, [{"wavelength": word} for word in ("blue", "green", "red")])
-    )
+    scene = read_scene(save(tmp_path / "words.tif", CUBE, [{"wavelength": word} for word in ("blue", "green", "red")]))
     assert scene.wavelengths_nm is None
     assert "are no numbers; they are ignored" in scene.notes[0]
     assert read_scene(save(tmp_path / "some.tif", CUBE, [{"wavelength": 450}])).wavelengths_nm is None
@@ -69,9 +65,7 @@ def test_scale_is_taken_where_all_bands_share_it(tmp_path: Path) -> None:
 
 def test_a_label_map_counts_its_nodata_as_unlabelled(tmp_path: Path) -> None:
     cube = save(tmp_path / "field.tif", CUBE)
-    truth = save(
-        tmp_path / "truth.tif", np.where(TRUTH == 0, 255, TRUTH)[..., None].astype(np.uint8), nodata=255
-    )
+    truth = save(tmp_path / "truth.tif", np.where(TRUTH == 0, 255, TRUTH)[..., None].astype(np.uint8), nodata=255)
     np.testing.assert_array_equal(read_scene(cube, labels=truth).labels, TRUTH)
 
 
@@ -96,9 +90,7 @@ def test_one_band_complex_or_damaged_files_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("opened", ["Full.hdr", "Full.tif"])
-def test_a_tiff_with_an_envi_header_opens_by_either_name(
-    shared_data: Callable[[str], Path], opened: str
-) -> None:
+def test_a_tiff_with_an_envi_header_opens_by_either_name(shared_data: Callable[[str], Path], opened: str) -> None:
     scene = read_scene(shared_data(f"hysu/{opened}"), labels=shared_data("hysu/masks.mat"))
     archive = shared_data("hysu/hysu_full.npz")
     with np.load(archive) as expected:
@@ -107,16 +99,12 @@ def test_a_tiff_with_an_envi_header_opens_by_either_name(
     assert (scene.nodata, scene.scale) == (15000.0, 1e-4)
     assert scene.labels is not None
     assert scene.labels.max() == 5
-    assert scene.notes == (
-        "Full.hdr does not say the unit of its wavelengths; assumed micrometers from their values",
-    )
+    assert scene.notes == ("Full.hdr does not say the unit of its wavelengths; assumed micrometers from their values",)
 
 
 def test_a_tiff_that_contradicts_its_header_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "field.tif", CUBE)
-    (tmp_path / "field.hdr").write_text(
-        "ENVI\nsamples = 4\nlines = 3\nbands = 3\nfile type = TIFF\ninterleave = tif\n"
-    )
+    (tmp_path / "field.hdr").write_text("ENVI\nsamples = 4\nlines = 3\nbands = 3\nfile type = TIFF\ninterleave = tif\n")
     with pytest.raises(InputError, match=r"2 lines × 4 samples × 3 bands, but field\.hdr says 3 × 4 × 3"):
         read_scene(tmp_path / "field.tif")
 

@@ -64,9 +64,7 @@ def test_wavelengths_are_read_where_they_stand(save: Callable[..., Path]) -> Non
 
 def test_one_of_several_cubes_is_chosen_by_name(save: Callable[..., Path]) -> None:
     path = save(radiance=CUBE, reflectance=CUBE / 7)
-    with pytest.raises(
-        InputError, match=r"2 arrays could be the cube .*choose one as field\.mat:NAME.*2 × 4 × 3"
-    ):
+    with pytest.raises(InputError, match=r"2 arrays could be the cube .*choose one as field\.mat:NAME.*2 × 4 × 3"):
         read_scene(path)
     np.testing.assert_array_equal(read_scene(f"{path}:reflectance").cube, CUBE / 7)
 
@@ -94,9 +92,7 @@ def test_labels_come_from_a_file_of_their_own(save: Callable[..., Path]) -> None
 
 def test_labels_of_another_size_are_refused(save: Callable[..., Path]) -> None:
     path, truth = save(radiance=CUBE), save("truth.mat", gt=TRUTH.T)
-    with pytest.raises(
-        InputError, match=r"truth\.mat: no array is a label map of 2 lines × 4 samples; .*4 × 2"
-    ):
+    with pytest.raises(InputError, match=r"truth\.mat: no array is a label map of 2 lines × 4 samples; .*4 × 2"):
         read_scene(path, labels=truth)
     with pytest.raises(InputError, match=r"labels are 4 lines × 2 samples, the cube is 2 × 4"):
         read_scene(path, labels=f"{truth}:gt")
@@ -126,16 +122,12 @@ def test_a_damaged_file_is_one_clear_error(save: Callable[..., Path]) -> None:
         content = path.read_bytes()[:length]
         damaged = path.with_name("damaged.mat")
         damaged.write_bytes(content)
-        with pytest.raises(
-            InputError, match=r"damaged\.mat: (cannot be read as a MATLAB|no array is a cube)"
-        ):
+        with pytest.raises(InputError, match=r"damaged\.mat: (cannot be read as a MATLAB|no array is a cube)"):
             read_scene(damaged)
 
 
 def test_the_original_salinas_files_agree_with_the_archive(shared_data: Callable[[str], Path]) -> None:
-    scene = read_scene(
-        shared_data("salinas_a/SalinasA_corrected.mat"), labels=shared_data("salinas_a/SalinasA_gt.mat")
-    )
+    scene = read_scene(shared_data("salinas_a/SalinasA_corrected.mat"), labels=shared_data("salinas_a/SalinasA_gt.mat"))
     archive = read_scene(
         shared_data("salinas_a/salinas_a.npz"),
         labels=f"{shared_data('salinas_a/salinas_a.npz')}:labels_original",

@@ -27,9 +27,7 @@ def test_indian_pines_is_the_published_scene(shared_data: Callable[[str], Path])
 
 
 def test_a_missing_file_is_said_with_what_a_scene_can_be() -> None:
-    with pytest.raises(
-        InputError, match=r"nowhere\.npz: no such file; a scene is 'indian-pines' or the path"
-    ):
+    with pytest.raises(InputError, match=r"nowhere\.npz: no such file; a scene is 'indian-pines' or the path"):
         read_scene("nowhere.npz")
     with pytest.raises(InputError, match=r"no such file"):
         read_scene("nowhere.mat:cube")
@@ -38,9 +36,7 @@ def test_a_missing_file_is_said_with_what_a_scene_can_be() -> None:
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "strip.xyz"
     path.write_bytes(b"what is this")
-    with pytest.raises(
-        InputError, match=r"strip\.xyz: not a format known by its name .*no ENVI header strip\.hdr"
-    ):
+    with pytest.raises(InputError, match=r"strip\.xyz: not a format known by its name .*no ENVI header strip\.hdr"):
         read_scene(path)
 
 
