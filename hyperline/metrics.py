@@ -32,16 +32,12 @@ def confusion_matrix(truth: NDArray[Any], predicted: NDArray[Any], classes: int)
         InputError: the maps differ in shape, or hold ids outside 0 … ``classes``.
     """
     if truth.shape != predicted.shape:
-        raise InputError(
-            f"the truth has shape {truth.shape}, the prediction {predicted.shape}; they must match"
-        )
+        raise InputError(f"the truth has shape {truth.shape}, the prediction {predicted.shape}; they must match")
     labelled = truth != 0
     rows, columns = truth[labelled].astype(np.int64), predicted[labelled].astype(np.int64)
     for what, ids in (("truth", rows), ("prediction", columns)):
         if ids.size and not (ids.min() >= 0 and ids.max() <= classes):
-            raise InputError(
-                f"the {what} holds class ids {ids.min()} to {ids.max()}; there are {classes} classes"
-            )
+            raise InputError(f"the {what} holds class ids {ids.min()} to {ids.max()}; there are {classes} classes")
     columns = np.where(columns == 0, classes, columns - 1)
     width = classes + 1
     return np.bincount((rows - 1) * width + columns, minlength=classes * width).reshape(classes, width)
@@ -75,19 +71,28 @@ class Metrics:
         Raises:
             InputError: also where the truth has no labelled pixel.
         """
-        confusion = confusion_matrix(truth, predicted, classes)
+        return cls.from_confusion(confusion_matrix(truth, predicted, classes))
+
+    @classmethod
+    def from_confusion(cls, confusion: NDArray[np.int64]) -> Metrics:
+        """Score a confusion matrix, such as the sum over the blocks of a strip.
+
+        Args:
+            confusion: (classes, classes + 1), as :func:`confusion_matrix` gives it.
+
+        Raises:
+            InputError: it holds no pixel.
+        """
         of_class = confusion.sum(axis=1)
         pixels = int(of_class.sum())
         if pixels == 0:
             raise InputError("the truth has no labelled pixel; accuracy needs at least one")
         right = np.diagonal(confusion)
-        per_class = tuple(
-            int(hit) / int(all_) if all_ else None for hit, all_ in zip(right, of_class, strict=True)
-        )
+        per_class = tuple(int(hit) / int(all_) if all_ else None for hit, all_ in zip(right, of_class, strict=True))
         present = [accuracy for accuracy in per_class if accuracy is not None]
         observed = int(right.sum()) / pixels
         # Whole numbers throughout: the chance of agreement is exactly 1 only where it should be.
-        chance = int(of_class @ confusion[:, :classes].sum(axis=0)) / pixels**2
+        chance = int(of_class @ confusion[:, :-1].sum(axis=0)) / pixels**2
         return cls(
             oa=observed,
             aa=sum(present) / len(present),

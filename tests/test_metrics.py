@@ -64,6 +64,12 @@ def test_a_class_absent_from_the_truth_has_no_accuracy_and_no_part_in_the_averag
     assert metrics.aa == 0.75
 
 
+def test_the_sum_over_blocks_scores_as_the_whole_map() -> None:
+    truth, predicted = np.random.default_rng(0).integers(0, 4, (2, 40, 5))
+    blocks = [confusion_matrix(truth[start : start + 8], predicted[start : start + 8], 3) for start in range(0, 40, 8)]
+    assert Metrics.from_confusion(np.sum(blocks, axis=0)) == Metrics.from_maps(truth, predicted, 3)
+
+
 def test_the_figures_survive_json() -> None:
     metrics = Metrics.from_maps(np.array([1, 2, 2]), np.array([1, 2, 1]), 3)
     assert json.loads(json.dumps(metrics.as_dict())) == {
@@ -85,8 +91,6 @@ def test_the_figures_survive_json() -> None:
         (np.array([-1]), np.array([1]), r"the truth holds class ids -1"),
     ],
 )
-def test_maps_that_cannot_be_compared_are_refused(
-    truth: np.ndarray, predicted: np.ndarray, message: str
-) -> None:
+def test_maps_that_cannot_be_compared_are_refused(truth: np.ndarray, predicted: np.ndarray, message: str) -> None:
     with pytest.raises(InputError, match=message):
         confusion_matrix(truth, predicted, 3)
