@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from hyperline import __version__
 from hyperline.errors import InputError
@@ -120,7 +120,7 @@ def train_run(
         "streamed": streamed.as_dict() | {"block_lines": block_lines},
         "history": state.history,
     }
-    _replace(out / WEIGHTS, lambda path: save_file(network.state_dict(), path))
+    _replace(out / WEIGHTS, lambda path: path.write_bytes(save(network.state_dict())))
     _replace(out / SPLIT, lambda path: _save_split(path, split))
     training_curves_picture(out / CURVES, state.history)
     # the record comes last: a folder with a run.json that says accuracy is a finished run

@@ -43,6 +43,8 @@ class TrainConfig:
         ugcl: variant of the corrective learning (train/ugcl.py).
         balance: weight of the load-balancing loss.
         smoothing: label smoothing.
+        consistency: weight of the consistency loss on unlabelled pixels, reached over the first third of the
+            epochs; 0 leaves it out.
         average: decay per step of the moving average of the weights, which is what is kept.
         augment: flip and shift the scene at every step; the shift moves the block and pooling grids.
         tile: side of a training tile in pixels; scenes no larger are seen whole. 0 takes the default.
@@ -57,6 +59,7 @@ class TrainConfig:
     ugcl: UgclVariant = "corrected"
     balance: float = 0.01
     smoothing: float = 0.0
+    consistency: float = 0.0
     average: float = 0.95
     augment: bool = True
     tile: int = 256
@@ -172,6 +175,9 @@ def _train_epoch(
         )
         balance = balance_loss(prediction.routing, prediction.active)
         loss = torch.stack(losses).sum() + config.balance * balance
+        if config.consistency:
+            agreement = _consistency_loss(state, lines, valid, prediction.logits[0])
+            loss = loss + config.consistency * min(1.0, 3 * state.epoch / config.epochs) * agreement
         if not torch.isfinite(loss):
             raise HyperlineError(
                 f"the loss is {loss.item()} at epoch {state.epoch + 1}; lower --learning-rate, "
@@ -186,6 +192,19 @@ def _train_epoch(
         for name, value in curves.items():
             sums[name] = sums.get(name, 0.0) + value.item() / len(tiles)
     return sums | {"learning rate": rate}
+
+
+def _consistency_loss(state: TrainState, lines: Tensor, valid: Tensor, logits: Tensor) -> Tensor:
+    """Ask the streaming network for what the averaged one says with the whole scene in view.
+
+    Unlabelled pixels are plentiful, and the averaged network sees past the block: mean teacher (Tarvainen
+    and Valpola, arXiv 1703.01780), with the block length as the perturbation.
+    """
+    state.average.eval()
+    with torch.no_grad():
+        target = state.average(*pad_to_multiple(lines, valid, 0), -(-lines.shape[0] // MULTIPLE) * MULTIPLE)
+    target = torch.softmax(target.logits[0][: lines.shape[0], : lines.shape[1]][valid], dim=-1)
+    return torch.nn.functional.cross_entropy(logits[valid], target)
 
 
 @torch.no_grad()
