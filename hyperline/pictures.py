@@ -155,9 +155,7 @@ def class_map_picture(
         height = min(room, 7.0)
         width = max(min(width, height * ratio), 1.8)
     total = top + rows * (heading + height) + footing + legend
-    figure = require("matplotlib.figure", "pictures").Figure(
-        figsize=(_WIDTH, total), dpi=_DPI, facecolor="white"
-    )
+    figure = require("matplotlib.figure", "pictures").Figure(figsize=(_WIDTH, total), dpi=_DPI, facecolor="white")
 
     left = (_WIDTH - across * width - (across - 1) * gap) / 2
     for place, (name, image) in enumerate(panels.items()):
@@ -171,12 +169,8 @@ def class_map_picture(
     stretch = height * ratio / width
     direction = "along track →" if sideways else "along track ↓"
     # A strip of extreme length would be a hair line at its true proportions; say so when they are not kept.
-    scale = (
-        f"   ({lines} lines × {samples} samples, {'not to scale' if abs(stretch - 1) > 0.02 else 'to scale'})"
-    )
-    figure.text(
-        left / _WIDTH, (legend + 0.04) / total, direction + scale, fontsize=9, color="0.35", va="bottom"
-    )
+    scale = f"   ({lines} lines × {samples} samples, {'not to scale' if abs(stretch - 1) > 0.02 else 'to scale'})"
+    figure.text(left / _WIDTH, (legend + 0.04) / total, direction + scale, fontsize=9, color="0.35", va="bottom")
     if title:
         figure.text(0.5, 1 - 0.3 / total, title, fontsize=15, ha="center", va="center")
     patch = require("matplotlib.patches", "pictures").Patch
@@ -209,9 +203,7 @@ def _stretched(composite: NDArray[Any]) -> NDArray[np.uint8]:
     return picture
 
 
-def _legend_entries(
-    maps: Iterable[NDArray[np.uint8]], class_names: Sequence[str]
-) -> list[tuple[int | None, str]]:
+def _legend_entries(maps: Iterable[NDArray[np.uint8]], class_names: Sequence[str]) -> list[tuple[int | None, str]]:
     """Name the classes that occur, the most frequent where a legend cannot hold them all."""
     counts = np.sum([np.bincount(values.ravel(), minlength=256) for values in maps], axis=0)
     ids = [index for index in np.argsort(-counts, kind="stable").tolist() if counts[index]]
@@ -252,9 +244,7 @@ def training_curves_picture(path: Path, history: Mapping[str, Sequence[float]]) 
         for colour, (name, values) in zip(class_colours(len(lines)) / 255, lines.items(), strict=True):
             # A single evaluation belongs to the last epoch; it needs a marker to be seen.
             at = np.linspace(1 if len(values) == epochs else epochs / len(values), epochs, len(values))
-            axes.plot(
-                at, values, color=colour, linewidth=1.6, marker="o" if len(values) < 30 else None, label=name
-            )
+            axes.plot(at, values, color=colour, linewidth=1.6, marker="o" if len(values) < 30 else None, label=name)
         axes.set_title(panel, fontsize=11, loc="left")
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
@@ -288,6 +278,4 @@ def _save(figure: Any, path: Path) -> None:
         draft.replace(path)
     except OSError as error:
         draft.unlink(missing_ok=True)
-        raise HyperlineError(
-            f"{path} cannot be written: {error.strerror or error}; choose another folder"
-        ) from error
+        raise HyperlineError(f"{path} cannot be written: {error.strerror or error}; choose another folder") from error

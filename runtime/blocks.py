@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from hyperline.runtime.radiometry import Radiometry
 from numpy.typing import NDArray
+
+from hyperline.runtime.radiometry import Radiometry
 
 
 @dataclass(frozen=True)

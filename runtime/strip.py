@@ -15,16 +15,16 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
+
+from hyperline.bundle import Bundle
+from hyperline.errors import HyperlineError, InputError
+from hyperline.metrics import Metrics, confusion_matrix
 from hyperline.runtime.blocks import Block, BlockAssembler
 from hyperline.runtime.engines import Engine, load_engine, self_test
 from hyperline.runtime.radiometry import Radiometry
 from hyperline.runtime.sinks import EnviSink
 from hyperline.runtime.sinks.disk import disk_errors, replace_text
 from hyperline.runtime.sources import Source, require_match
-
-from hyperline.bundle import Bundle
-from hyperline.errors import HyperlineError, InputError
-from hyperline.metrics import Metrics, confusion_matrix
 
 SUMMARY = "summary.json"
 PICTURE = "classes.png"
@@ -70,8 +70,8 @@ class RunSummary:
         block_lines: lines in a block, the K of the model.
         threads: threads of the engine.
         native_ops: whether hyperline's operators ran as compiled kernels.
-        accuracy: against the source's truth, on all its labelled pixels, those trained on included; None
-            where there is no truth.
+        accuracy: against the truth that the source gives, whichever pixels that leaves out; None where there is
+            none.
     """
 
     received: int
@@ -275,17 +275,8 @@ class _Strip:
             model=bundle.card.name,
             bundle_sha256=bundle.sha256,
             source=self._source.name,
-            accuracy=self._accuracy(),
+            accuracy=Metrics.from_confusion(self._confusion) if self._confusion.any() else None,
         )
-
-    def _accuracy(self) -> Metrics | None:
-        if not self._confusion.any():
-            return None
-        # The counts back as pairs of class ids; the last column holds the pixels that were given no class.
-        true, given = np.indices(self._confusion.shape, np.uint8).reshape(2, -1) + np.uint8(1)
-        given[given > self._classes] = 0
-        count = self._confusion.ravel()
-        return Metrics.from_maps(np.repeat(true, count), np.repeat(given, count), self._classes)
 
 
 def _claim(out: Path, overwrite: bool) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hyperline.cli.options import percent, progress_bar, read_noted, stderr
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -26,9 +28,7 @@ if TYPE_CHECKING:
     required=True,
     help="Scene to fly: indian-pines, or a path to a cube.",
 )
-@click.option(
-    "--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="Folder for the maps."
-)
+@click.option("--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="Folder for the maps.")
 @click.option("--engine", default="ort-cpu", show_default=True, help="What runs the model.")
 @click.option("--precision", default="fp32", show_default=True, help="Which of the bundle's models.")
 @click.option(
@@ -37,12 +37,8 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0, min_open=True),
     help="Pace the lines at this many a second; without it, as fast as the model takes them.",
 )
-@click.option(
-    "--threads", metavar="N", type=click.IntRange(min=1), help="Threads of the engine [default: all CPUs]."
-)
-@click.option(
-    "--labels", metavar="PATH", type=click.Path(), help="Label map to score against; replaces the scene's."
-)
+@click.option("--threads", metavar="N", type=click.IntRange(min=1), help="Threads of the engine [default: all CPUs].")
+@click.option("--labels", metavar="PATH", type=click.Path(), help="Label map to score against; replaces the scene's.")
 @click.option(
     "--repeat",
     metavar="N",
@@ -52,9 +48,7 @@ if TYPE_CHECKING:
     help="Play the scene N times in a row, as one strip.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the run that DIR holds.")
-@click.option(
-    "--picture/--no-picture", default=True, show_default=True, help="Draw the class map beside the scene."
-)
+@click.option("--picture/--no-picture", default=True, show_default=True, help="Draw the class map beside the scene.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 def run(
     bundle_file: Path,
@@ -75,22 +69,21 @@ def run(
     DIR gets classes.hdr and .img, confidence.hdr and .img (ENVI, readable while the strip is flown),
     summary.json, and classes.png. Ctrl-C ends the strip early and keeps what was flown.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from dataclasses import replace
 
     from hyperline.bundle import read_bundle
     from hyperline.errors import HyperlineError
     from hyperline.runtime.sinks import EnviSink
     from hyperline.runtime.sources.files import SceneSource
     from hyperline.runtime.strip import SUMMARY, run_strip
-    from hyperline.scenes import read_scene
+    from hyperline.splits import held_out
 
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = stderr()
     bundle = read_bundle(bundle_file)
-    scene = _comparable(read_scene(source_spec, labels), bundle, labels is not None, console)
-    source = SceneSource(scene, rate, repeat)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, TextColumn("left"), console=console, transient=True) as progress:
+    scene = _comparable(read_noted(source_spec, labels, console), bundle, labels is not None, console)
+    truth, own = held_out(scene, bundle.card.training)
+    source = SceneSource(replace(scene, labels=truth), rate, repeat)
+    with progress_bar(console) as progress:
         task = progress.add_task(f"lines of {scene.name}", total=source.lines)
         summary = run_strip(
             bundle,
@@ -104,16 +97,14 @@ def run(
         )
     written = [out / name for name in (*EnviSink.FILES, SUMMARY)]
     if picture and summary.lines:
-        drawn = _draw(out, scene, bundle, summary, console)
+        drawn = draw(out, scene, bundle, summary, console)
         written += [drawn] if drawn else []
     if as_json:
         click.echo(json.dumps(summary.as_dict()))
     else:
-        _report(summary, written)
+        _report(summary, own, written)
     if summary.interrupted:
-        raise HyperlineError(
-            f"interrupted after {summary.received} lines; {out} holds the map of {summary.lines}"
-        )
+        raise HyperlineError(f"interrupted after {summary.received} lines; {out} holds the map of {summary.lines}")
 
 
 def _comparable(scene: Scene, bundle: Bundle, explicit: bool, console: Console) -> Scene:
@@ -126,16 +117,12 @@ def _comparable(scene: Scene, bundle: Bundle, explicit: bool, console: Console) 
 
     from hyperline.errors import InputError
 
-    for note in scene.notes:
-        console.print(f"note: {note}", markup=False)
     if scene.labels is None:
         return scene
     names, highest = bundle.card.class_names, int(scene.labels.max())
     fold = [name.casefold() for name in names]
     if highest > len(names):
-        fault = (
-            f"the labels go up to class {highest}, the model {bundle.card.name} knows {len(names)} classes"
-        )
+        fault = f"the labels go up to class {highest}, the model {bundle.card.name} knows {len(names)} classes"
     elif scene.class_names and [name.casefold() for name in scene.class_names] != fold:
         own, models = next(pair for pair in zip_longest(scene.class_names, names) if pair[0] != pair[1])
         fault = f"the labels name a class {own!r} where the model {bundle.card.name} has {models!r}"
@@ -143,12 +130,16 @@ def _comparable(scene: Scene, bundle: Bundle, explicit: bool, console: Console) 
         return scene
     if explicit:
         raise InputError(f"{fault}; give labels in the model's numbering, or leave out --labels")
-    console.print(f"note: no accuracy, {fault}", markup=False)
+    console.print(f"note: no accuracy, {fault}")
     return replace(scene, labels=None)
 
 
-def _draw(out: Path, scene: Scene, bundle: Bundle, summary: RunSummary, console: Console) -> Path | None:
-    """Draw the first pass over the scene; without matplotlib say so and go on."""
+def draw(out: Path, scene: Scene, bundle: Bundle, summary: RunSummary, console: Console) -> Path | None:
+    """Draw the map of a run beside its scene, of a repeated scene the first pass.
+
+    Returns:
+        The PNG, or None without matplotlib, which is said on the console.
+    """
     import numpy as np
 
     from hyperline.errors import InputError
@@ -168,19 +159,17 @@ def _draw(out: Path, scene: Scene, bundle: Bundle, summary: RunSummary, console:
             np.memmap(out / "classes.img", np.uint8, "r", shape=shape),
             class_names=bundle.card.class_names,
             truth=None if scene.labels is None else scene.labels[:lines],
-            confidence=np.memmap(out / "confidence.img", "<f4", "r", shape=shape)
-            if scene.labels is None
-            else None,
+            confidence=np.memmap(out / "confidence.img", "<f4", "r", shape=shape) if scene.labels is None else None,
             title=f"{scene.name}, classified in blocks of {summary.block_lines} lines: "
             f"{accuracy}{summary.lines_per_second:.0f} lines/s",
         )
     except InputError as error:
-        console.print(f"no picture: {error}", markup=False)
+        console.print(f"no picture: {error}")
         return None
     return out / PICTURE
 
 
-def _report(summary: RunSummary, written: list[Path]) -> None:
+def _report(summary: RunSummary, own: bool, written: list[Path]) -> None:
     click.echo(
         f"{summary.source}: {summary.classified} of {summary.received} lines classified in "
         f"{summary.seconds:.2f} s, {summary.lines_per_second:.0f} lines/s "
@@ -195,8 +184,8 @@ def _report(summary: RunSummary, written: list[Path]) -> None:
     if summary.accuracy:
         accuracy = summary.accuracy
         click.echo(
-            f"on all {accuracy.pixels} labelled pixels, those trained on included: OA {accuracy.oa:.2%}, "
-            f"AA {accuracy.aa:.2%}, kappa {accuracy.kappa:.4f}"
+            f"on {accuracy.pixels} labelled pixels{' not trained on' if own else ''}: OA {percent(accuracy.oa)}, "
+            f"AA {percent(accuracy.aa)}, kappa {accuracy.kappa:.4f}"
         )
     for count, what in (
         (summary.dropped, "lines dropped"),

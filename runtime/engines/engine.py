@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from hyperline.runtime.blocks import Block
 from numpy.typing import NDArray
 
 from hyperline.bundle.card import Card
 from hyperline.errors import HyperlineError, InputError
+from hyperline.runtime.blocks import Block
 
 # engine name -> (module, class). A module loads when its engine is asked for.
 ENGINES = {"ort-cpu": ("hyperline.runtime.engines.ort_cpu", "OrtCpuEngine")}

@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from hyperline.runtime.blocks import Block
-from hyperline.runtime.engines.engine import Engine, Outputs
 from numpy.typing import NDArray
 
 from hyperline.bundle.card import (
@@ -19,6 +17,8 @@ from hyperline.bundle.card import (
     Card,
 )
 from hyperline.errors import HyperlineError
+from hyperline.runtime.blocks import Block
+from hyperline.runtime.engines.engine import Engine, Outputs
 
 # Wraps an array without a copy: on the CPU the tensor is the array's memory.
 _tensor = onnxruntime.OrtValue.ortvalue_from_numpy

@@ -9,10 +9,10 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from hyperline.runtime.sinks.disk import disk_errors, replace_text
 from numpy.typing import NDArray
 
 from hyperline.pictures import class_colours
+from hyperline.runtime.sinks.disk import disk_errors, replace_text
 
 # ENVI lists are split at commas and end at a brace: a class name must hold neither.
 _PLAIN = {ord(character): plain for character, plain in zip(",{}=", ";()-", strict=True)}

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from hyperline.runtime.sources.source import Line
 from numpy.typing import NDArray
 
 from hyperline.errors import InputError
+from hyperline.runtime.sources.source import Line
 from hyperline.scenes.scene import Scene
 
 
@@ -26,8 +26,7 @@ class SceneSource:
     Attributes:
         scene: the scene; a memory-mapped cube is read one line at a time.
         rate: lines per second, or None for as fast as they are taken.
-        repeat: play the scene this many times in a row, as one strip. The truth comes with the first pass
-            only, so that a labelled pixel counts once.
+        repeat: play the scene this many times in a row, as one strip.
 
     Raises:
         InputError: the scene holds nothing, or the rate or the repeat is not positive.
@@ -39,9 +38,7 @@ class SceneSource:
 
     def __post_init__(self) -> None:
         if min(self.scene.cube.shape) < 1:
-            raise InputError(
-                f"{self.scene.name} is empty: its (line, sample, band) are {self.scene.cube.shape}"
-            )
+            raise InputError(f"{self.scene.name} is empty: its (line, sample, band) are {self.scene.cube.shape}")
         if self.rate is not None and not 0 < self.rate < float("inf"):
             raise InputError(f"rate must be a positive number of lines per second, not {self.rate}")
         if self.repeat < 1:
@@ -105,5 +102,4 @@ class SceneSource:
                 early = arrived - time.perf_counter()
                 if early > 0:
                     time.sleep(early)
-            truth = labels[row] if labels is not None and index == row else None
-            yield Line(index, cube[row], arrived, truth)
+            yield Line(index, cube[row], arrived, None if labels is None else labels[row])

@@ -103,6 +103,6 @@ def require_match(source: Source, card: Card) -> None:
         raise InputError(
             f"{source.name}: band {band} (counted from 0) lies at {source.wavelengths_nm[band]:.2f} nm where "
             f"the model {card.name} expects {expected[band]:.2f} nm; {np.count_nonzero(~matches)} of {card.bands} "
-            f"bands are more than {WAVELENGTH_TOLERANCE_NM:g} nm off. Put the bands in the model's order, or "
-            f"train a model for this sensor"
+            f"bands are more than {WAVELENGTH_TOLERANCE_NM:g} nm off. Put the bands in the model's order, or train a "
+            f"model for this sensor"
         )

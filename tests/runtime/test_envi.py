@@ -1,0 +1,100 @@
+"""ENVI maps, read by an independent reader while they are written."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import spectral
+
+from hyperline.errors import HyperlineError
+from hyperline.pictures import class_colours
+from hyperline.runtime.sinks import EnviSink
+
+NAMES = ("Corn", "Woods, old", "Stone {steel} = grey")
+
+# Appends blocks of known content until it is killed.
+WRITER = """
+import sys, numpy as np
+from pathlib import Path
+from hyperline.runtime.sinks import EnviSink
+sink = EnviSink(Path(sys.argv[1]), 3, 5, ("a", "b"))
+block = 0
+while True:
+    labels = np.full((3, 8), block % 3, np.uint8)
+    sink.write(labels, labels / np.float32(4), 3)
+    block += 1
+    if block == 40:
+        print("going", flush=True)
+"""
+
+
+def read(folder: Path, name: str) -> np.ndarray:
+    return np.asarray(spectral.open_image(str(folder / f"{name}.hdr")).load())[..., 0]
+
+
+def test_both_maps_can_be_read_after_every_block(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 4, (11, 8)).astype(np.uint8)
+    confidence = generator.random((11, 8)).astype(np.float32)
+    with EnviSink(tmp_path, 4, 5, NAMES) as sink:
+        for start in range(0, 11, 4):
+            count = min(4, 11 - start)
+            block = np.zeros((4, 8), np.uint8), np.zeros((4, 8), np.float32)
+            block[0][:count], block[1][:count] = labels[start : start + count], confidence[start : start + count]
+            sink.write(*block, count)
+            np.testing.assert_array_equal(read(tmp_path, "classes"), labels[: start + count, :5])
+            np.testing.assert_array_equal(read(tmp_path, "confidence"), confidence[: start + count, :5])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(EnviSink.FILES)
+
+
+def test_the_class_header_names_and_colours_every_class(tmp_path: Path) -> None:
+    with EnviSink(tmp_path, 1, 1, NAMES) as sink:
+        sink.write(np.ones((1, 1), np.uint8), np.ones((1, 1), np.float32), 1)
+    header = spectral.open_image(str(tmp_path / "classes.hdr")).metadata
+    assert header["file type"] == "ENVI Classification"
+    assert int(header["classes"]) == 4
+    assert header["class names"] == ["no class", "Corn", "Woods; old", "Stone (steel) - grey"]
+    lookup = np.array(header["class lookup"], int).reshape(-1, 3)
+    np.testing.assert_array_equal(lookup, [[0, 0, 0], *class_colours(3).tolist()])
+
+
+def test_our_own_reader_reads_the_class_map_back_with_its_names(tmp_path: Path) -> None:
+    scenes = pytest.importorskip("hyperline.scenes.envi", reason="needs hyperline's ENVI reader")
+    header = pytest.importorskip("hyperline.scenes.envi_header")
+    with EnviSink(tmp_path, 2, 3, ("Corn", "Woods")) as sink:
+        sink.write(np.array([[0, 1, 2], [2, 1, 0]], np.uint8), np.zeros((2, 3), np.float32), 2)
+    labels = scenes.read_labels(header.read_header(tmp_path / "classes.hdr"), tmp_path / "classes.img")
+    assert labels.values.tolist() == [[0, 1, 2], [2, 1, 0]]
+    assert labels.class_names == ("Corn", "Woods")
+
+
+def test_maps_of_a_process_killed_at_any_moment_hold_every_line_that_they_promise(tmp_path: Path) -> None:
+    for attempt in range(3):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        with subprocess.Popen([sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == b"going\n"
+            os.kill(writer.pid, signal.SIGKILL)
+        labels = read(folder, "classes")
+        assert len(labels) >= 40 * 3
+        np.testing.assert_array_equal(labels[:, 0], np.arange(len(labels)) // 3 % 3)
+        assert abs(len(read(folder, "confidence")) - len(labels)) <= 3
+
+
+def test_a_disk_that_fails_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(HyperlineError, match=r"classes.img cannot be written: No such file"):
+        EnviSink(tmp_path / "missing", 1, 1, NAMES)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
+def test_a_full_disk_leaves_no_header_that_promises_too_much(tmp_path: Path) -> None:
+    (tmp_path / "classes.img").symlink_to("/dev/full")
+    sink = EnviSink(tmp_path, 1, 1, NAMES)
+    with pytest.raises(HyperlineError, match="No space left"):
+        sink.write(np.ones((1, 1), np.uint8), np.ones((1, 1), np.float32), 1)
+    assert not list(tmp_path.glob("*.hdr*"))
