@@ -1,0 +1,134 @@
+"""Training repeats to the bit, resumes as if never stopped, works in tiles, and learns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hyperline.errors import HyperlineError, InputError
+from hyperline.scenes import Scene
+from hyperline.splits import Split, random_split
+from hyperline.train.model import MambaMoE, ModelConfig
+from hyperline.train.trainer import TrainConfig, load_checkpoint, predict, start, train
+
+from .conftest import striped_scene
+
+MODEL = ModelConfig(6, 3, components=6, channels=16, experts=(4, 4, 4, 4), state=4, spectral_groups=4, spectral_inner=4)
+CONFIG = TrainConfig(epochs=6, threads=1)
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    return striped_scene()
+
+
+@pytest.fixture(scope="module")
+def split(scene: Scene) -> Split:
+    assert scene.labels is not None
+    return random_split(scene.labels, 15, 0)
+
+
+def weights(network: MambaMoE) -> torch.Tensor:
+    return torch.cat([tensor.flatten() for tensor in network.state_dict().values()])
+
+
+def trained(scene: Scene, split: Split, config: TrainConfig) -> MambaMoE:
+    return train(start(scene, MODEL, config), scene, split, config)
+
+
+def test_one_seed_gives_the_same_weights_to_the_bit_and_another_does_not(scene: Scene, split: Split) -> None:
+    first = weights(trained(scene, split, CONFIG))
+    assert torch.equal(first, weights(trained(scene, split, CONFIG)))
+    assert not torch.equal(first, weights(trained(scene, split, replace(CONFIG, seed=1))))
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(scene: Scene, split: Split, tmp_path: Path) -> None:
+    class StopHereError(Exception):
+        pass
+
+    def stop_after_four(epoch: int, _curves: dict[str, float]) -> None:
+        if epoch == 4:
+            raise StopHereError
+
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(StopHereError):
+        train(start(scene, MODEL, CONFIG), scene, split, CONFIG, checkpoint, stop_after_four)
+    state = load_checkpoint(checkpoint, MODEL, CONFIG)
+    assert state.epoch == 4 and len(state.history["loss"]) == 4
+    resumed = train(state, scene, split, CONFIG, checkpoint)
+    assert torch.equal(weights(resumed), weights(trained(scene, split, CONFIG)))
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]
+
+
+def test_a_damaged_or_foreign_checkpoint_is_refused(scene: Scene, split: Split, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    train(start(scene, MODEL, CONFIG), scene, split, replace(CONFIG, epochs=1), checkpoint)
+    with pytest.raises(InputError, match="not a checkpoint of this network"):
+        load_checkpoint(checkpoint, replace(MODEL, channels=32), CONFIG)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    with pytest.raises(InputError, match="not a checkpoint of this network"):
+        load_checkpoint(checkpoint, MODEL, CONFIG)
+
+
+@pytest.mark.parametrize("tile", [16, 24, 256])
+def test_a_scene_is_learned_whole_or_in_tiles(scene: Scene, split: Split, tile: int) -> None:
+    config = replace(CONFIG, epochs=40 if tile == 256 else 12, tile=tile)
+    network = trained(scene, split, config)
+    for block_lines in (0, 8):
+        right = predict(network, scene, block_lines)[split.test > 0] == split.test[split.test > 0]
+        assert right.mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    "change", [{"ugcl": "published"}, {"ugcl": "off"}, {"block_lines": "full"}, {"block_lines": 16}]
+)
+def test_every_variant_trains(scene: Scene, split: Split, change: dict[str, object]) -> None:
+    config = replace(CONFIG, **change)
+    state = start(scene, MODEL, config)
+    train(state, scene, split, config)
+    assert state.history["loss"][-1] < state.history["loss"][0]
+
+
+def test_test_pixels_do_not_enter_training(scene: Scene, split: Split) -> None:
+    assert scene.labels is not None
+    blind = replace(scene, labels=np.zeros_like(scene.labels))
+    assert torch.equal(weights(trained(scene, split, CONFIG)), weights(trained(blind, split, CONFIG)))
+
+
+def test_pixels_without_a_measurement_get_no_class_and_do_not_spoil_training(scene: Scene, split: Split) -> None:
+    cube = scene.cube.copy()
+    cube[5:8, 10:20] = np.nan
+    cube[30] = -1.0
+    holed = replace(scene, cube=cube, nodata=-1.0)
+    network = trained(holed, split, CONFIG)
+    assert torch.isfinite(weights(network)).all()
+    class_map = predict(network, holed, 8)
+    assert (class_map[5:8, 10:20] == 0).all() and (class_map[30] == 0).all()
+    assert (class_map == 0).sum() == 30 + 30
+
+
+def test_prediction_does_not_depend_on_how_the_strip_is_cut(scene: Scene, split: Split) -> None:
+    network = trained(scene, split, CONFIG)
+    for block_lines in (8, 16, 32):
+        longer = replace(scene, cube=np.concatenate([scene.cube, scene.cube[:13]]))
+        first = longer.lines // block_lines * block_lines
+        shorter = replace(longer, cube=longer.cube[:first])
+        assert np.array_equal(predict(network, longer, block_lines)[:first], predict(network, shorter, block_lines))
+
+
+def test_another_band_count_is_refused_with_both_numbers(scene: Scene, split: Split) -> None:
+    network = trained(scene, split, replace(CONFIG, epochs=1))
+    with pytest.raises(InputError, match="5 bands, the network was trained on 6"):
+        predict(network, replace(scene, cube=scene.cube[..., :5]))
+
+
+def test_a_loss_that_is_not_finite_stops_training_with_a_reason(scene: Scene, split: Split) -> None:
+    state = start(scene, MODEL, CONFIG)
+    with torch.no_grad():
+        state.network.stem.weight.fill_(float("nan"))
+    with pytest.raises(HyperlineError, match="loss is nan at epoch 1"):
+        train(state, scene, split, CONFIG)
