@@ -21,13 +21,12 @@ def disk_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def replace_text(path: Path, text: str, *, durable: bool) -> None:
-    """Put a small text file in place at once: a reader meets the old one or the new one.
+def replace_text(path: Path, text: str) -> None:
+    """Put a small text file in place at once: a reader meets the old one or the new one, and so does a loss of power.
 
     Args:
         path: the file to make or replace.
         text: its content.
-        durable: also survive a loss of power; costs a wait for the disk.
 
     Raises:
         OSError: the disk is full or gone; the old file stands.
@@ -36,9 +35,8 @@ def replace_text(path: Path, text: str, *, durable: bool) -> None:
     try:
         with draft.open("w", encoding="utf-8") as file:
             file.write(text)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
+            file.flush()
+            os.fsync(file.fileno())
         draft.replace(path)
     except OSError:
         draft.unlink(missing_ok=True)

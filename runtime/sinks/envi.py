@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,9 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hyperline.errors import HyperlineError
 from hyperline.pictures import class_colours
-from hyperline.runtime.sinks.disk import disk_errors, replace_text
+from hyperline.runtime.sinks.disk import disk_errors
 
+_HEAD = "ENVI\nlines =    "  # 16 bytes, so that the count after it is aligned
+_COUNT_BYTES = 8
 # ENVI lists are split at commas and end at a brace: a class name must hold neither.
 _PLAIN = {ord(character): plain for character, plain in zip(",{}=", ";()-", strict=True)}
 
@@ -21,9 +25,9 @@ _PLAIN = {ord(character): plain for character, plain in zip(",{}=", ";()-", stri
 class EnviSink:
     """``classes.hdr/.img`` (uint8, 0 = no class) and ``confidence.hdr/.img`` (float32), a block at a time.
 
-    In every ``write`` the lines are handed to the operating system first; the headers, which say how many
-    lines there are, are replaced after that. So a reader never meets a header that promises more than the
-    file holds, wherever this process dies. ``close`` waits until everything is on the disk.
+    In every ``write`` the lines are handed to the operating system first, and only then does the header say that
+    they are there. So a reader never meets a header that promises more than the file holds, wherever this process
+    dies. ``close`` waits until everything is on the disk.
 
     Attributes:
         lines: lines written.
@@ -102,26 +106,48 @@ class EnviSink:
 
 
 class _Map:
-    """One single-band ENVI file that grows."""
+    """One single-band ENVI file that grows.
+
+    The header is put in place whole, with the first block. After that only its count of lines is overwritten: eight
+    bytes at an offset that is a multiple of eight, which the processor stores as one word, so a reader meets
+    the old count or the new. Replacing the file by a rename would be the same to a reader, but on ext4 it waits for
+    the disk: 8 ms for two headers a block against 10 µs (measured), and it wears flash.
+    """
 
     def __init__(self, stem: Path, buffer: NDArray[Any], extra: str) -> None:
         self._buffer = buffer  # a block without its padding: contiguous, so that one call writes it
         self._lines = 0
         self._image, self._header = stem.with_suffix(".img"), stem.with_suffix(".hdr")
-        self._head = f"ENVI\nsamples = {buffer.shape[1]}\nlines = "
-        self._tail = f"\nbands = 1\nheader offset = 0\ninterleave = bsq\nbyte order = 0\n{extra}"
-        with disk_errors(self._image):
-            self._file = self._image.open("wb")
+        self._draft = stem.with_suffix(".hdr.part")
+        header = (
+            f"{_HEAD}{0:{_COUNT_BYTES}}\nsamples = {buffer.shape[1]}\nbands = 1\n"
+            f"header offset = 0\ninterleave = bsq\nbyte order = 0\n{extra}"
+        )
+        with ExitStack() as files, disk_errors(self._image):
+            self._data = files.enter_context(self._image.open("wb"))
+            self._count = files.enter_context(self._draft.open("wb", buffering=0))
+            self._count.write(header.encode())
+            self._files = files.pop_all()
 
     def append(self, values: NDArray[Any], count: int) -> None:
         np.copyto(self._buffer[:count], values[:count, : self._buffer.shape[1]])
+        first = self._lines == 0
+        self._lines += count
+        number = f"{self._lines:{_COUNT_BYTES}}".encode()
+        if len(number) > _COUNT_BYTES:
+            raise HyperlineError(
+                f"{self._header} cannot count more than {self._lines - count} lines: start a new strip"
+            )
         with disk_errors(self._image):
-            self._file.write(self._buffer[:count].data)
-            self._file.flush()
-            self._lines += count
-            replace_text(self._header, f"{self._head}{self._lines}{self._tail}", durable=False)
+            self._data.write(self._buffer[:count].data)
+            self._data.flush()
+            os.pwrite(self._count.fileno(), number, len(_HEAD))
+            if first:
+                self._draft.replace(self._header)
 
     def close(self) -> None:
-        with disk_errors(self._image), self._file:
-            self._file.flush()
-            os.fsync(self._file.fileno())
+        with disk_errors(self._image), self._files:
+            self._draft.unlink(missing_ok=True)  # of a map that got no line
+            self._data.flush()
+            for file in (self._data, self._count):
+                os.fsync(file.fileno())

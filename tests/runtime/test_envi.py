@@ -86,6 +86,36 @@ def test_maps_of_a_process_killed_at_any_moment_hold_every_line_that_they_promis
         assert abs(len(read(folder, "confidence")) - len(labels)) <= 3
 
 
+def test_a_reader_that_looks_at_any_moment_is_never_promised_a_line_that_is_not_there(tmp_path: Path) -> None:
+    counts = []
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"going\n"
+        for _ in range(3000):
+            header = (tmp_path / "classes.hdr").read_text()
+            counts.append(int(header.splitlines()[1].removeprefix("lines =")))
+            assert (tmp_path / "classes.img").stat().st_size >= counts[-1] * 5
+        writer.kill()
+    assert counts == sorted(counts)
+    assert counts[-1] > counts[0] + 1000  # the writer did write meanwhile
+    assert all(count % 3 == 0 for count in counts)
+
+
+def test_a_map_without_a_line_leaves_no_header(tmp_path: Path) -> None:
+    EnviSink(tmp_path, 1, 1, NAMES).close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["classes.img", "confidence.img"]
+
+
+def test_a_strip_longer_than_the_header_can_count_is_one_clear_error(tmp_path: Path) -> None:
+    labels = np.ones((1, 1), np.uint8)
+    with EnviSink(tmp_path, 1, 1, NAMES) as sink:
+        sink.write(labels, labels.astype(np.float32), 1)
+        sink._maps[0]._lines = 99_999_999
+        with pytest.raises(HyperlineError, match="more than 99999999 lines: start a new strip"):
+            sink.write(labels, labels.astype(np.float32), 1)
+    assert read(tmp_path, "classes").shape == (1, 1)
+
+
 def test_a_disk_that_fails_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(HyperlineError, match=r"classes.img cannot be written: No such file"):
         EnviSink(tmp_path / "missing", 1, 1, NAMES)
@@ -97,4 +127,4 @@ def test_a_full_disk_leaves_no_header_that_promises_too_much(tmp_path: Path) -> 
     sink = EnviSink(tmp_path, 1, 1, NAMES)
     with pytest.raises(HyperlineError, match="No space left"):
         sink.write(np.ones((1, 1), np.uint8), np.ones((1, 1), np.float32), 1)
-    assert not list(tmp_path.glob("*.hdr*"))
+    assert not list(tmp_path.glob("*.hdr"))
