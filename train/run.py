@@ -27,7 +27,7 @@ from hyperline import __version__
 from hyperline.errors import InputError
 from hyperline.metrics import Metrics
 from hyperline.pictures import training_curves_picture
-from hyperline.scenes import Scene, composite_bands, describe_invalid, scene_hash
+from hyperline.scenes import Scene, composite_bands, describe_invalid, scene_hash, valid_pixels
 from hyperline.splits import Split
 from hyperline.train.model import MULTIPLE, MambaMoE, ModelConfig
 from hyperline.train.trainer import OnEpoch, TrainConfig, load_checkpoint, predict, start, train
@@ -35,10 +35,13 @@ from hyperline.train.trainer import OnEpoch, TrainConfig, load_checkpoint, predi
 WEIGHTS = "model.safetensors"
 RECORD = "run.json"
 SPLIT = "split.npz"
+EXCERPT = "excerpt.npz"
 CURVES = "curves.png"
 CHECKPOINT = "checkpoint.safetensors"
 
 STREAMED_BLOCK_LINES = 8
+# Three blocks of 32 lines, and enough samples to see every part of the network at work.
+_EXCERPT_LINES, _EXCERPT_SAMPLES = 96, 128
 # Above this many pixels a whole scene is no longer classified in one call; its blocks are this large instead.
 _WHOLE_SCENE_PIXELS = 2**20
 
@@ -122,6 +125,7 @@ def train_run(
     }
     _replace(out / WEIGHTS, lambda path: path.write_bytes(save(network.state_dict())))
     _replace(out / SPLIT, lambda path: _save_split(path, split))
+    _replace(out / EXCERPT, lambda path: _save_excerpt(path, scene))
     training_curves_picture(out / CURVES, state.history)
     # the record comes last: a folder with a run.json that says accuracy is a finished run
     _replace(out / RECORD, lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
@@ -223,7 +227,7 @@ def _claim(out: Path, record: dict[str, Any], resume: bool, overwrite: bool) -> 
             raise InputError(f"{out} is not empty; go on with --resume, or replace it with --overwrite")
         if not (out / RECORD).exists():
             raise InputError(f"{out} holds something else than a run; choose another folder")
-        for name in (WEIGHTS, SPLIT, CURVES, CHECKPOINT, RECORD):
+        for name in (WEIGHTS, SPLIT, EXCERPT, CURVES, CHECKPOINT, RECORD):
             (out / name).unlink(missing_ok=True)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -238,6 +242,15 @@ def _claim(out: Path, record: dict[str, Any], resume: bool, overwrite: bool) -> 
 def _save_split(path: Path, split: Split) -> None:
     with path.open("wb") as file:
         np.savez_compressed(file, train=split.train, test=split.test)
+
+
+def _save_excerpt(path: Path, scene: Scene) -> None:
+    """Keep lines from the first that holds a measurement, as they are, with their validity."""
+    columns = slice(0, _EXCERPT_SAMPLES)
+    first = next((i for i in range(scene.lines) if valid_pixels(scene.cube[i, columns], scene.nodata).any()), 0)
+    lines = np.asarray(scene.cube[first : first + _EXCERPT_LINES, columns])
+    with path.open("wb") as file:
+        np.savez_compressed(file, lines=lines, valid=valid_pixels(lines, scene.nodata))
 
 
 def _replace(path: Path, write: Any) -> None:
