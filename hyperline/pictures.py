@@ -234,10 +234,10 @@ def training_curves_picture(path: Path, history: Mapping[str, Sequence[float]]) 
     for name, values in curves.items():
         panels.setdefault(_curve_panel(name), {})[name] = values
     epochs = max(len(values) for values in curves.values())
-    columns = min(len(panels), 2)
+    columns = len(panels) if len(panels) <= 3 else 2
     rows = -(-len(panels) // columns)
     figure = require("matplotlib.figure", "pictures").Figure(
-        figsize=(6.2 * columns, 3.4 * rows), dpi=_DPI, facecolor="white", layout="constrained"
+        figsize=(min(6.2 * columns, _WIDTH), 3.4 * rows), dpi=_DPI, facecolor="white", layout="constrained"
     )
     for place, (panel, lines) in enumerate(panels.items()):
         axes = figure.add_subplot(rows, columns, place + 1)

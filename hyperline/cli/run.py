@@ -74,13 +74,16 @@ def run(
     from hyperline.bundle import read_bundle
     from hyperline.errors import HyperlineError
     from hyperline.runtime.sinks import EnviSink
+    from hyperline.runtime.sources import require_match
     from hyperline.runtime.sources.files import SceneSource
     from hyperline.runtime.strip import SUMMARY, run_strip
     from hyperline.splits import held_out
 
     console = stderr()
     bundle = read_bundle(bundle_file)
-    scene = _comparable(read_noted(source_spec, labels, console), bundle, labels is not None, console)
+    scene = read_noted(source_spec, labels, console)
+    require_match(SceneSource(replace(scene, labels=None)), bundle.card)  # before a word about its labels
+    scene = _comparable(scene, bundle, labels is not None, console)
     truth, own = held_out(scene, bundle.card.training)
     source = SceneSource(replace(scene, labels=truth), rate, repeat)
     with progress_bar(console) as progress:
