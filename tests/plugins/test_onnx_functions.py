@@ -5,10 +5,11 @@ import onnx
 import onnx.parser
 import onnxruntime
 import pytest
-from hyperline.plugins import reference
-from hyperline.plugins.onnx_functions import DOMAIN, OPSET, add_functions, functions
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from hyperline.plugins import reference
+from hyperline.plugins.onnx_functions import DOMAIN, OPSET, add_functions, functions
 
 SCAN_INPUTS = ("u", "delta", "A", "B", "C", "D", "delta_bias", "h0", "mask")
 
@@ -35,9 +36,7 @@ def session(model):
     onnx.checker.check_model(model, full_check=True)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +114,7 @@ def test_scan_body_equals_the_reference(scan_sessions, change, reverse):
     mask=st.sampled_from(["none", "sequences", "steps", "both"]),
     reverse=st.booleans(),
 )
-def test_scan_body_equals_the_reference_for_any_shape(
-    scan_sessions, seed, S, L, D, N, initial_state, mask, reverse
-):
+def test_scan_body_equals_the_reference_for_any_shape(scan_sessions, seed, S, L, D, N, initial_state, mask, reverse):
     mask_rows = S if mask in ("sequences", "both") else None
     mask_steps = L if mask in ("steps", "both") else None
     inputs = scan_inputs(seed, S, L, D, N, initial_state, mask_rows, mask_steps)
@@ -152,9 +149,7 @@ def test_a_scan_of_two_halves_that_carry_the_state_is_the_whole_scan(scan_sessio
     inputs = scan_inputs(seed=4, **BASE)
     stepwise = ("u", "delta", "B", "C")
     whole_y, whole_h = scan_sessions[False].run(None, inputs)
-    first_y, first_h = scan_sessions[False].run(
-        None, inputs | {name: inputs[name][:, :4] for name in stepwise}
-    )
+    first_y, first_h = scan_sessions[False].run(None, inputs | {name: inputs[name][:, :4] for name in stepwise})
     second = inputs | {name: inputs[name][:, 4:] for name in stepwise} | {"h0": first_h}
     second_y, second_h = scan_sessions[False].run(None, second)
     np.testing.assert_array_equal(np.concatenate([first_y, second_y], axis=1), whole_y)

@@ -1,6 +1,7 @@
 """The reference against what is known on paper."""
 
 import numpy as np
+
 from hyperline.plugins import reference
 
 

@@ -1,0 +1,203 @@
+"""Does the exported graph say what the trained network says? Export refuses to write one that does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hyperline.bundle.card import LABELS_OUTPUT, LINES_INPUT, LOGITS_OUTPUT, VALID_INPUT
+from hyperline.errors import HyperlineError
+from hyperline.export.excerpt import Excerpt
+from hyperline.export.step import state_tensors
+from hyperline.train.model import MambaMoE
+
+# Several blocks, because the carried state must be right too; and enough pixels that one label in 10 000, a tie
+# of two classes but for rounding, is not refused.
+_BLOCKS = 3
+_LINES = 96
+MAX_LOGIT_DIFFERENCE = 1e-4
+MAX_STATE_DIFFERENCE = 1e-4
+MIN_EQUAL_LABELS = 0.9999
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far the graph is from the network.
+
+    Attributes:
+        max_logit_difference: largest absolute difference of a logit.
+        max_state_difference: largest difference of a carried value after the last block, relative to the value
+            where that is above 1.
+        equal_labels: fraction of the valid pixels given the same label.
+        pixels: valid pixels compared.
+    """
+
+    max_logit_difference: float
+    max_state_difference: float
+    equal_labels: float
+    pixels: int
+
+    def as_dict(self) -> dict[str, float]:
+        """Return plain numbers for the card."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a network or a graph says of some lines.
+
+    Attributes:
+        labels: (line, sample) uint8, 0 where not valid.
+        logits: (line, sample, class) float32.
+        state: carried tensors after the last block, by the names of the network's `state_specs`.
+    """
+
+    labels: NDArray[np.uint8]
+    logits: NDArray[np.float32]
+    state: Mapping[str, NDArray[np.float32]]
+
+
+def parity_lines(block_lines: int) -> int:
+    """Return how many lines `check_parity` streams, a multiple of ``block_lines``."""
+    return max(_BLOCKS, -(-_LINES // block_lines)) * block_lines
+
+
+def check_parity(network: MambaMoE, model: bytes, excerpt: Excerpt, block_lines: int) -> Parity:
+    """Stream real lines through the network and through the graph in plain onnxruntime, and compare.
+
+    The graph runs on its function bodies, with no operator of ours registered. Two widths are streamed over
+    several blocks, one of whose lines is lost: the full one from zero state, and the half from a random state,
+    because the state of an expert that the router never picks for these lines would stay zero and hide a fault.
+
+    Args:
+        network: the trained network, as it was trained: nothing folded, operators in PyTorch.
+        model: the serialised graph, as it will stand in the bundle.
+        excerpt: `parity_lines` lines.
+        block_lines: K.
+
+    Raises:
+        HyperlineError: the graph does not run, or a logit or state differs by more than 1e-4, or more than one
+            label in 10 000 differs.
+    """
+    total = parity_lines(block_lines)
+    if len(excerpt.lines) != total or not excerpt.valid.any():
+        raise HyperlineError(f"parity needs {total} lines with a valid pixel, there are {len(excerpt.lines)}")
+    narrow = excerpt.narrower()
+    runs = (
+        (excerpt, _initial_state(network, excerpt, scale=0.0)),
+        (narrow, _initial_state(network, narrow, scale=1.0)),
+    )
+    try:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # the export's own figures should not depend on the machine's cores
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        pairs = [_answers(network, session, part, state, block_lines) for part, state in runs]
+    # onnxruntime derives its errors from Exception alone and gives them no common base.
+    except Exception as error:
+        raise HyperlineError(f"the exported graph does not run in onnxruntime: {error}") from error
+    valid = [expected.labels != 0 for expected, _ in pairs]
+    pixels = sum(int(mask.sum()) for mask in valid)
+    equal = sum(int((a.labels == e.labels)[mask].sum()) for (e, a), mask in zip(pairs, valid, strict=True))
+    parity = Parity(
+        # np.max, because max() would lose a NaN
+        max_logit_difference=float(np.max([np.abs(a.logits - e.logits).max() for e, a in pairs])),
+        max_state_difference=float(
+            np.max(
+                [
+                    np.max(np.abs(actual.state[name] - array) / np.maximum(np.abs(array), 1))
+                    for expected, actual in pairs
+                    for name, array in expected.state.items()
+                ]
+            )
+        ),
+        equal_labels=equal / max(pixels, 1),  # nothing compared is no proof
+        pixels=pixels,
+    )
+    # written so that a NaN fails
+    if not (
+        parity.max_logit_difference <= MAX_LOGIT_DIFFERENCE
+        and parity.max_state_difference <= MAX_STATE_DIFFERENCE
+        and parity.equal_labels >= MIN_EQUAL_LABELS
+    ):
+        raise HyperlineError(
+            f"the exported graph differs from the trained network: logits by up to "
+            f"{parity.max_logit_difference:.3g} (allowed {MAX_LOGIT_DIFFERENCE:g}), states by up to "
+            f"{parity.max_state_difference:.3g} (allowed {MAX_STATE_DIFFERENCE:g}), labels equal on "
+            f"{parity.equal_labels:.4%} of {pixels} pixels (at least {MIN_EQUAL_LABELS:.2%}); no bundle was "
+            "written. Please report this with the versions of torch, onnx and onnxruntime"
+        )
+    return parity
+
+
+def classify(
+    network: MambaMoE,
+    lines: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    block_lines: int,
+    state: Mapping[str, Tensor] | None = None,
+) -> Answer:
+    """Classify lines with the trained network itself.
+
+    Args:
+        network: in evaluation mode.
+        lines: (line, sample, band), the lines a multiple of ``block_lines``, the samples of 8.
+        valid: (line, sample).
+        block_lines: K.
+        state: carried from before; None starts a strip.
+    """
+    with torch.inference_mode():
+        prediction = network(torch.from_numpy(lines), torch.from_numpy(valid), block_lines, state)
+    logits: NDArray[np.float32] = prediction.logits[0].numpy()
+    labels = np.where(valid, logits.argmax(-1) + 1, 0).astype(np.uint8)
+    return Answer(labels, logits, {name: tensor.numpy() for name, tensor in prediction.state.items()})
+
+
+def _initial_state(network: MambaMoE, excerpt: Excerpt, scale: float) -> dict[str, Tensor]:
+    """Draw a normal state of a given standard deviation."""
+    generator = torch.Generator().manual_seed(0)
+    zeros = network.initial_state(excerpt.valid.shape[1])
+    return {name: scale * torch.randn(tensor.shape, generator=generator) for name, tensor in zeros.items()}
+
+
+def _answers(
+    network: MambaMoE,
+    session: onnxruntime.InferenceSession,
+    excerpt: Excerpt,
+    state: Mapping[str, Tensor],
+    block_lines: int,
+) -> tuple[Answer, Answer]:
+    """Ask the network and the graph; one line of the second block is lost."""
+    valid = excerpt.valid.copy()
+    valid[block_lines + 1] = False
+    return (
+        classify(network, excerpt.lines, valid, block_lines, state),
+        _stream(network, session, excerpt.lines, valid, block_lines, state),
+    )
+
+
+def _stream(
+    network: MambaMoE,
+    session: onnxruntime.InferenceSession,
+    lines: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    block_lines: int,
+    state: Mapping[str, Tensor],
+) -> Answer:
+    """Classify lines with the graph, block by block."""
+    tensors = dict(zip(state, state_tensors(network), strict=True))
+    carried = {tensors[name].input: tensor.numpy() for name, tensor in state.items()}
+    wanted = [LABELS_OUTPUT, LOGITS_OUTPUT, *(tensor.output for tensor in tensors.values())]
+    labels, logits = [], []
+    for first in range(0, len(lines), block_lines):
+        block = slice(first, first + block_lines)
+        outputs = session.run(wanted, {LINES_INPUT: lines[block], VALID_INPUT: valid[block], **carried})
+        labels.append(outputs[0])
+        logits.append(outputs[1])
+        carried = dict(zip(carried, outputs[2:], strict=True))
+    return Answer(np.concatenate(labels), np.concatenate(logits), dict(zip(state, carried.values(), strict=True)))

@@ -1,0 +1,248 @@
+"""The streaming step as one ONNX graph: a pure function of a block of lines and the carried states.
+
+``(lines, valid, *states) -> (labels, confidence, logits, *next_states)``, with the contract of docs/bundle.md.
+The two operators stay single nodes of domain ``hyperline``, each with a function body of standard operators.
+
+Shape letters: K lines in a block, W samples, C channels of the network.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import json
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from hyperline import __version__
+from hyperline.bundle.card import (
+    CONFIDENCE_OUTPUT,
+    LABELS_OUTPUT,
+    LINES_INPUT,
+    LOGITS_OUTPUT,
+    VALID_INPUT,
+    StateTensor,
+)
+from hyperline.plugins.onnx_functions import DOMAIN, OPS_VERSION, OPSET, add_functions
+from hyperline.train.model import MULTIPLE, MambaMoE, check_block_lines
+
+
+class SymbolicOps:
+    """The two operators as nodes of the exported graph; see `hyperline.train.ops.Ops`."""
+
+    def selective_scan(
+        self,
+        u: Tensor,
+        delta: Tensor,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        D: Tensor,
+        delta_bias: Tensor,
+        h0: Tensor,
+        mask: Tensor,
+        reverse: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Emit a ``SelectiveScan`` node."""
+        y, h = torch.onnx.ops.symbolic_multi_out(
+            f"{DOMAIN}::SelectiveScan",
+            (u, delta, A, B, C, D, delta_bias, h0, mask),
+            {"reverse": int(reverse)},
+            dtypes=(u.dtype, u.dtype),
+            shapes=(u.shape, (u.shape[0], *A.shape)),
+            version=OPS_VERSION,
+        )
+        return y, h
+
+    def expert_gate(self, logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Emit an ``ExpertGate`` node."""
+        weights, active = torch.onnx.ops.symbolic_multi_out(
+            f"{DOMAIN}::ExpertGate",
+            (logits,),
+            {"k": k},
+            dtypes=(logits.dtype, logits.dtype),
+            shapes=(logits.shape, logits.shape),
+            version=OPS_VERSION,
+        )
+        return weights, active
+
+
+class StreamingStep(nn.Module):
+    """A trained network as the step that a runtime calls for each block.
+
+    The noise-whitening map and the first learned layer become one matrix. The mean spectrum is still
+    subtracted before it: folded into the bias too, it would be the difference of two large float32 sums.
+    """
+
+    mean: Tensor
+    weight: Tensor
+
+    def __init__(self, network: MambaMoE, block_lines: int) -> None:
+        super().__init__()
+        self.network = network
+        self.block_lines = block_lines
+        self.state_names = tuple(spec.name for spec in network.state_specs())
+        projection, stem = network.mnf_projection.double(), network.stem.weight.detach().double()
+        self.register_buffer("mean", network.mnf_mean.clone())
+        self.register_buffer("weight", (projection @ stem.T).float())
+
+    def forward(self, lines: Tensor, valid: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """Classify one block.
+
+        Args:
+            lines: (K, W, bands) float32; what stands in a pixel that is not valid is never looked at.
+            valid: (K, W) bool.
+            states: one tensor a carried state, in the order of the network's `state_specs`.
+
+        Returns:
+            labels (K, W) uint8, 0 where not valid; confidence (K, W), the softmax of the label, 0 where not
+            valid; logits (K, W, classes); and the next states.
+        """
+        # A NaN times a mask of zero is still NaN: invalid pixels become the mean spectrum instead.
+        centred = torch.where(valid.unsqueeze(-1), lines - self.mean, 0.0)
+        stem = centred @ self.weight + self.network.stem.bias  # (K, W, C)
+        prediction = self.network.classify(
+            stem, valid, self.block_lines, dict(zip(self.state_names, states, strict=True))
+        )
+        logits = prediction.logits[0]
+        probability, index = torch.softmax(logits, dim=-1).max(dim=-1)
+        labels = torch.where(valid, index + 1, 0).to(torch.uint8)
+        confidence = torch.where(valid, probability, 0.0)
+        return labels, confidence, logits, *prediction.state.values()
+
+
+def state_tensors(network: MambaMoE) -> tuple[StateTensor, ...]:
+    """Describe the carried states as the card does, in the graph's order."""
+    return tuple(
+        StateTensor(
+            input=f"state.{spec.name}",
+            output=f"next_state.{spec.name}",
+            shape=spec.shape,
+            sample_axis=spec.sample_axis,
+        )
+        for spec in network.state_specs()
+    )
+
+
+def export_step(network: MambaMoE, block_lines: int, class_names: Sequence[str]) -> onnx.ModelProto:
+    """Export the streaming step of a trained network.
+
+    Args:
+        network: the trained network, float32; it is left as it is.
+        block_lines: K, a multiple of 8.
+        class_names: name of class 1, 2, …; goes into the metadata.
+
+    Returns:
+        A checked model of opset 18 without external data, whose sample axis is dynamic.
+
+    Raises:
+        InputError: ``block_lines`` is not a positive multiple of 8.
+    """
+    check_block_lines(block_lines)
+    network = copy.deepcopy(network).eval()
+    network.use_ops(SymbolicOps())
+    step = StreamingStep(network, block_lines).eval()
+    states = state_tensors(network)
+
+    # Any size above 1 would do here: torch.export treats a size of 1 as a constant.
+    eighths = 3
+    samples = eighths * MULTIPLE
+    lines = torch.zeros(block_lines, samples, network.config.bands)
+    valid = torch.ones(block_lines, samples, dtype=torch.bool)
+    initial = tuple(torch.zeros(state.shape_for(samples, MULTIPLE)) for state in states)
+    eighth = torch.export.Dim("eighth_samples", min=1)
+    dynamic_shapes = {
+        "lines": {1: MULTIPLE * eighth},
+        "valid": {1: MULTIPLE * eighth},
+        "states": tuple({state.sample_axis: state.shape[state.sample_axis] * eighth} for state in states),
+    }
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            step,
+            (lines, valid, *initial),
+            dynamo=True,
+            optimize=True,
+            opset_version=OPSET,
+            dynamic_shapes=dynamic_shapes,
+            input_names=[LINES_INPUT, VALID_INPUT, *(state.input for state in states)],
+            output_names=[
+                LABELS_OUTPUT,
+                CONFIDENCE_OUTPUT,
+                LOGITS_OUTPUT,
+                *(state.output for state in states),
+            ],
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    model = add_functions(program.model_proto)
+    _make_readable(model)
+    onnx.helper.set_model_props(
+        model,
+        {
+            "hyperline.ops_version": str(OPS_VERSION),
+            "hyperline.block_lines": str(block_lines),
+            "hyperline.bands": str(network.config.bands),
+            "hyperline.sample_multiple": str(MULTIPLE),
+            "hyperline.class_names": json.dumps(list(class_names), ensure_ascii=False),
+        },
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's chatter from the user: its own deprecations, and libraries that we do not use."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _make_readable(model: onnx.ModelProto) -> None:
+    """Name nodes and weights after the layer that they belong to, and drop the exporter's notes.
+
+    The notes hold stack traces with the paths of the machine that exported: nobody else's business, and
+    different on every machine, so that equal networks would give unequal files.
+    """
+    graph = model.graph
+    weights = {tensor.name: _layer(tensor.name) for tensor in graph.initializer}
+    for tensor in graph.initializer:
+        tensor.name = weights[tensor.name]
+    counts: Counter[str] = Counter()
+    layer = ""
+    for node in graph.node:
+        scopes = {entry.key: entry.value for entry in node.metadata_props}.get("pkg.torch.onnx.name_scopes")
+        if scopes:  # a node that the optimizer made has none and belongs where its neighbour does
+            layer = _layer(ast.literal_eval(scopes)[-2])
+        name = f"{layer}/{node.op_type}" if layer else node.op_type
+        counts[name] += 1
+        node.name = name if counts[name] == 1 else f"{name}.{counts[name]}"
+        node.input[:] = [weights.get(value, value) for value in node.input]
+    noted = (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer, model)
+    for item in noted:
+        del item.metadata_props[:]
+    kept = [info for info in graph.value_info if info.name not in weights]
+    del graph.value_info[:]
+    graph.value_info.extend(kept)
+    graph.name = "hyperline_step"
+    model.producer_name = "hyperline"
+    model.producer_version = __version__
+
+
+def _layer(name: str) -> str:
+    """Drop the wrapper's own prefix from the name of a layer or weight."""
+    return name.removeprefix("network.")

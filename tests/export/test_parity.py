@@ -1,0 +1,71 @@
+"""Export refuses a graph that is not the network."""
+
+import numpy as np
+import onnx
+import pytest
+
+from hyperline.errors import HyperlineError
+from hyperline.export.excerpt import cut_excerpt
+from hyperline.export.parity import check_parity
+
+
+def broken(model, breakage):
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    breakage(copy)
+    return copy.SerializeToString()
+
+
+def scan_body(model):
+    return next(function for function in model.functions if function.name == "SelectiveScan")
+
+
+def drop_the_skip(model):
+    """Leave D u out of the scan's output."""
+    node = next(node for node in scan_body(model).node if node.output[0] == "y")
+    node.op_type = "Sub"
+
+
+def forget_the_reverse(model):
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "reverse":
+                attribute.i = 0
+
+
+def nudge_a_weight(model):
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "stem.bias")
+    array = onnx.numpy_helper.to_array(tensor).copy()
+    array[0] += 0.01
+    tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+
+
+def spoil_a_weight(model):
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "stem.bias")
+    array = np.full_like(onnx.numpy_helper.to_array(tensor), np.nan)
+    tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+
+
+def cut_a_state(model):
+    """Let one carried state come in and go out unused."""
+    name = "state.encoder0.along_track.scan"
+    for node in model.graph.node:
+        node.input[:] = ["zero_state" if value == name else value for value in node.input]
+    zero = onnx.numpy_helper.from_array(np.zeros((1, 16, 16), np.float32), "zero_state")
+    model.graph.initializer.append(zero)
+
+
+@pytest.mark.parametrize("breakage", [drop_the_skip, forget_the_reverse, nudge_a_weight, spoil_a_weight, cut_a_state])
+def test_a_graph_that_is_not_the_network_is_refused(network, model, excerpt, breakage):
+    with pytest.raises(HyperlineError, match="differs from the trained network: logits by up to"):
+        check_parity(network, broken(model, breakage), excerpt, 8)
+
+
+def test_a_graph_without_a_body_for_our_operators_is_refused(network, model, excerpt):
+    with pytest.raises(HyperlineError, match="does not run in onnxruntime"):
+        check_parity(network, broken(model, lambda copy: copy.ClearField("functions")), excerpt, 8)
+
+
+def test_too_few_lines_are_no_proof(network, model, scene):
+    with pytest.raises(HyperlineError, match="parity needs 96 lines"):
+        check_parity(network, model.SerializeToString(), cut_excerpt(scene, 16), 8)
