@@ -1,7 +1,6 @@
 """One small network fitted to counts such as a sensor delivers, and its exports, made once a session."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from safetensors.torch import save_file
 from hyperline.export.excerpt import cut_excerpt
 from hyperline.export.step import export_step
 from hyperline.scenes import Scene
+from hyperline.train import model as train_model
 from hyperline.train.mnf import fit_mnf
 from hyperline.train.model import MambaMoE, ModelConfig
 from hyperline.train.trainer import set_first_layer
@@ -58,16 +58,25 @@ def excerpt(scene):
     return cut_excerpt(scene, 96)
 
 
-@pytest.fixture(scope="session")
-def lean_network(scene):
-    """Without the spectral expert: a third fewer nodes for the exporter to trace."""
-    return network_for(scene, replace(CONFIG, spectral_inner=0))
+@pytest.fixture
+def one_scale_network(scene, monkeypatch):
+    """Every part of the network once instead of once a scale, which the exporter traces in a third of the time."""
+    monkeypatch.setattr(train_model, "SCALES", 1)
+    return network_for(scene, CONFIG)
 
 
 @pytest.fixture
 def run_dir(tmp_path, scene, network):
-    """A finished run folder around the network; its accuracy is made up."""
-    folder = tmp_path / "run"
+    return write_run(tmp_path / "run", scene, network)
+
+
+@pytest.fixture
+def one_scale_run_dir(tmp_path, scene, one_scale_network):
+    return write_run(tmp_path / "run", scene, one_scale_network)
+
+
+def write_run(folder, scene, network):
+    """Write a finished run folder around a network; its accuracy is made up."""
     folder.mkdir()
     metrics = {
         "oa": 0.5,

@@ -47,9 +47,9 @@ def test_the_graph_equals_the_network_over_blocks_of_8_lines(network, model, exc
 
 
 @pytest.mark.parametrize("block_lines", [16, 32])
-def test_the_graph_equals_the_network_over_blocks_of(block_lines, lean_network, excerpt):
-    model = export_step(lean_network, block_lines, ("a", "b", "c"))
-    parity = check_parity(lean_network, model.SerializeToString(), excerpt, block_lines)
+def test_the_graph_equals_the_network_over_blocks_of(block_lines, one_scale_network, excerpt):
+    model = export_step(one_scale_network, block_lines, ("a", "b", "c"))
+    parity = check_parity(one_scale_network, model.SerializeToString(), excerpt, block_lines)
     assert parity.equal_labels == 1.0
 
 
