@@ -69,7 +69,7 @@ def blur(components: NDArray[np.float64], sigma: float, block_lines: int | None 
         whole: NDArray[np.float64] = gaussian_filter(components, (sigma, sigma, 0), mode="nearest")
         return whole
     across = gaussian_filter1d(components, sigma, axis=1, mode="nearest")
-    out = np.empty_like(across)
+    out: NDArray[np.float64] = np.empty_like(across)
     reach = int(4 * sigma + 0.5)  # the filter's own radius
     for start in range(0, len(across), block_lines):
         end = min(start + block_lines, len(across))

@@ -29,7 +29,7 @@ from hyperline.train.ssm import BlockConv, Direction, SpatialExpert, SpectralExp
 
 SCALES = 3
 # Three halvings: blocks and lines are cut in eighths, so both must come in multiples of this.
-MULTIPLE = 2**SCALES
+MULTIPLE: int = 2**SCALES
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ModelConfig:
     Attributes:
         bands: spectral bands of the sensor.
         classes: number of classes, "no class" not counted.
-        components: noise-whitened components kept by the first layer (train/mnf.py).
+        components: noise-whitened components kept by the first layer (train/mnf.py); at most ``bands``.
         channels: width of every scale (paper: 64).
         experts: inner width of the four spatial experts, in the order of `Direction` (paper: 2, 4, 8, 16).
         top_k: spatial experts that the router picks for a block (paper: 2).
@@ -59,6 +59,9 @@ class ModelConfig:
     spectral_groups: int = 8
     spectral_inner: int = 16
     dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "components", min(self.components, self.bands))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields for JSON."""

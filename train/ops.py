@@ -77,7 +77,7 @@ class TorchOps:
             y (S, L, D), and the state after the last step taken (S, D, N), without gradient.
         """
         step = F.softplus(delta + delta_bias) * mask.unsqueeze(-1)
-        y, h = _Scan.apply(u, step, A, B, C, h0, reverse)
+        y, h = _Scan.apply(u, step, A, B, C, h0, reverse)  # type: ignore[no-untyped-call]
         return y + D * u, h
 
     def expert_gate(self, logits: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -53,10 +53,11 @@ class Direction(Enum):
         """Undo `sequences`: (S, L, ...) back to (R, K, W, ...)."""
         r, k, w = shape
         if self in (Direction.CROSS_TRACK, Direction.CROSS_TRACK_REVERSE):
-            return x.unflatten(0, (r, k))
+            return x.reshape(r, k, *x.shape[1:])
         if self is Direction.ALONG_TRACK:
-            return x.transpose(0, 1).unflatten(0, (r, k))
-        return x.unflatten(0, (r, w)).transpose(1, 2)
+            x = x.transpose(0, 1)
+            return x.reshape(r, k, *x.shape[1:])
+        return x.reshape(r, w, *x.shape[1:]).transpose(1, 2)
 
 
 class BlockConv(nn.Conv2d):
@@ -177,8 +178,8 @@ class SpectralExpert(nn.Module):
         v, z = self.in_proj(tokens).chunk(2, dim=-1)
         v = F.silu(self.conv(v.transpose(1, 2)).transpose(1, 2))  # (S, G, I)
         y = self._scan(v, 0) + self._scan(v, 1)
-        y = self.out_proj(self.norm(y) * F.silu(z))
-        return y.flatten(1).view(x.shape)
+        mixed: Tensor = self.out_proj(self.norm(y) * F.silu(z)).flatten(1)
+        return mixed.view_as(x)
 
     def _scan(self, v: Tensor, side: int) -> Tensor:
         delta, B, C = self.x_proj[side](v).split([1, self.state, self.state], dim=-1)

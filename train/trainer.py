@@ -133,7 +133,7 @@ def train(
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(True)
     # Every tensor here is written before it is read; filling it first would cost a tenth of a step.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     every = max(1, config.epochs // 10)
     state.network.train()
     while state.epoch < config.epochs:
@@ -184,7 +184,7 @@ def _train_epoch(
                 "or look for extreme values in the scene"
             )
         state.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(state.network.parameters(), 10.0)
         state.optimizer.step()
         _average(state, config.average)

@@ -14,10 +14,8 @@ if TYPE_CHECKING:
 
     from hyperline.scenes import Scene
 
-BLOCK_LINES = "8, 16, 24 … lines, or full for the whole scene"
 
-
-class BlockLines(click.ParamType):
+class BlockLines(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
     """A multiple of 8, or one of a few words."""
 
     name = "block_lines"
@@ -47,11 +45,13 @@ def stderr() -> Console:
 
 @contextmanager
 def progress_bar(console: Console) -> Iterator[Progress]:
-    """Show a bar with the count and the time left, gone when done."""
+    """Show a bar with the count and the time left, gone when done; nothing where stderr is no terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, TextColumn("left"), console=console, transient=True) as progress:
+    with Progress(
+        *columns, TextColumn("left"), console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
         yield progress
 
 

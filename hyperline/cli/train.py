@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hyperline.scenes import Scene
+    from hyperline.splits import SplitKind
     from hyperline.train.run import TrainedRun
 
 
@@ -102,7 +103,7 @@ def train_scene(
     *,
     model: str = "mambamoe",
     labels_per_class: int = 15,
-    split_kind: str = "random",
+    split_kind: SplitKind = "random",
     seed: int = 0,
     epochs: int | None = None,
     learning_rate: float | None = None,

@@ -75,7 +75,7 @@ def match_class_names(
         The names of class 1, 2, …, and notes on what was assumed.
 
     Raises:
-        InputError: the names fit the labels neither way.
+        InputError: there are fewer names than classes.
     """
     names = tuple(names)
     begins_with_no_class = bool(names) and names[0].strip().lower() in _NO_CLASS_NAMES
@@ -86,9 +86,11 @@ def match_class_names(
         return names, ()
     if begins_with_no_class and len(names) > highest:
         return names[1:], ()
+    if len(names) > highest + 1 or highest == 0:
+        return names, ()  # a crop of a scene need not hold every class
     if len(names) == highest + 1:
         return names[1:], (f"{path.name}: '{names[0]}' was taken as the name of label 0 (unlabelled)",)
     raise InputError(
         f"{path}: class_names has {len(names)} names, the labels go up to {highest}; "
-        f"give one name for each class 1 to {highest}"
+        f"give a name for each class 1 to {highest}"
     )
