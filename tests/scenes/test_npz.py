@@ -110,11 +110,15 @@ def test_names_are_kept_where_there_are_no_labels(tmp_path: Path) -> None:
     assert scene.class_names == ("grass",)
 
 
+def test_names_of_classes_that_a_crop_does_not_hold_are_kept(tmp_path: Path) -> None:
+    names = ["grass", "soil", "roof", "water", "road"]
+    assert read_scene(save(tmp_path, cube=CUBE, labels=TRUTH, class_names=names)).class_names == tuple(names)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"class_names": ["grass"]}, r"class_names has 1 names, the labels go up to 2"),
-        ({"class_names": ["soil"]}, r"class_names has 1 names, the labels go up to 2"),
         ({"class_names": [1, 2]}, r"class_names must be a list of strings"),
         ({"labels": TRUTH.astype(np.int16) - 1}, r"label -1 at line 0, sample 0 is negative"),
         ({"labels": TRUTH.astype(np.int16) * 128}, r"label 256 at line 0, sample 2 is above 255"),
