@@ -5,7 +5,7 @@ matplotlib comes with an extra and is imported only when a picture is drawn; the
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hyperline.disk import replace_file
 from hyperline.errors import HyperlineError, require
 
 _DPI = 150
@@ -269,13 +270,6 @@ def _curve_panel(name: str) -> str:
 
 
 def _save(figure: Any, path: Path) -> None:
-    draft = path.with_name(f"{path.name}.part")
-    try:
-        with draft.open("wb") as file:
-            figure.savefig(file, format="png")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise HyperlineError(f"{path} cannot be written: {error.strerror or error}; choose another folder") from error
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    replace_file(path, picture.getvalue())

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from hyperline.bundle import Bundle
+from hyperline.disk import disk_errors, replace_file
 from hyperline.errors import HyperlineError, InputError
 from hyperline.metrics import Metrics, confusion_matrix
 from hyperline.runtime.blocks import Block, BlockAssembler
 from hyperline.runtime.engines import Engine, load_engine, self_test
 from hyperline.runtime.radiometry import Radiometry
 from hyperline.runtime.sinks import EnviSink
-from hyperline.runtime.sinks.disk import disk_errors, replace_text
 from hyperline.runtime.sources import Source, require_match
 
 SUMMARY = "summary.json"
@@ -152,8 +152,7 @@ def run_strip(
         finally:
             # Whatever ended the flight: what is known of it gets written.
             summary = strip.summary(sink, bundle, precision)
-            with disk_errors(out / SUMMARY):
-                replace_text(out / SUMMARY, json.dumps(summary.as_dict(), indent=2) + "\n")
+            replace_file(out / SUMMARY, (json.dumps(summary.as_dict(), indent=2) + "\n").encode())
     if summary.received != summary.classified + summary.dropped + summary.rejected:
         raise HyperlineError(
             f"{source.name}: lines are unaccounted for: received {summary.received}, classified "

@@ -9,6 +9,7 @@ RUN/checkpoint.safetensors  a run in progress; gone when the run is done
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 
 from hyperline import __version__
+from hyperline.disk import disk_errors, replace_file
 from hyperline.errors import InputError
 from hyperline.metrics import Metrics
 from hyperline.pictures import training_curves_picture
@@ -123,12 +125,12 @@ def train_run(
         "streamed": streamed.as_dict() | {"block_lines": block_lines},
         "history": state.history,
     }
-    _replace(out / WEIGHTS, lambda path: path.write_bytes(save(network.state_dict())))
-    _replace(out / SPLIT, lambda path: _save_split(path, split))
-    _replace(out / EXCERPT, lambda path: _save_excerpt(path, scene))
+    replace_file(out / WEIGHTS, save(network.state_dict()))
+    replace_file(out / SPLIT, _archive(train=split.train, test=split.test))
+    replace_file(out / EXCERPT, _excerpt(scene))
     training_curves_picture(out / CURVES, state.history)
     # the record comes last: a folder with a run.json that says accuracy is a finished run
-    _replace(out / RECORD, lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
+    _write_record(out, record)
     checkpoint.unlink(missing_ok=True)
     return TrainedRun(out, network, record)
 
@@ -229,37 +231,30 @@ def _claim(out: Path, record: dict[str, Any], resume: bool, overwrite: bool) -> 
             raise InputError(f"{out} holds something else than a run; choose another folder")
         for name in (WEIGHTS, SPLIT, EXCERPT, CURVES, CHECKPOINT, RECORD):
             (out / name).unlink(missing_ok=True)
-    try:
+    with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(out).free
-        if free < 2**26:
-            raise InputError(f"{out} has {free >> 20} MiB free; a run needs 64")
-        _replace(out / RECORD, lambda path: path.write_text(json.dumps(record, indent=1) + "\n"))
-    except OSError as error:
-        raise InputError(f"{out} cannot be written: {error}") from error
+    if free < 2**26:
+        raise InputError(f"{out} has {free >> 20} MiB free; a run needs 64")
+    _write_record(out, record)
 
 
-def _save_split(path: Path, split: Split) -> None:
-    with path.open("wb") as file:
-        np.savez_compressed(file, train=split.train, test=split.test)
+def _write_record(out: Path, record: dict[str, Any]) -> None:
+    replace_file(out / RECORD, (json.dumps(record, indent=1) + "\n").encode())
 
 
-def _save_excerpt(path: Path, scene: Scene) -> None:
+def _archive(**arrays: NDArray[Any]) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # its own keyword is no array
+    return file.getvalue()
+
+
+def _excerpt(scene: Scene) -> bytes:
     """Keep lines from the first that holds a measurement, as they are, with their validity."""
     columns = slice(0, _EXCERPT_SAMPLES)
     first = next((i for i in range(scene.lines) if valid_pixels(scene.cube[i, columns], scene.nodata).any()), 0)
     lines = np.asarray(scene.cube[first : first + _EXCERPT_LINES, columns])
-    with path.open("wb") as file:
-        np.savez_compressed(file, lines=lines, valid=valid_pixels(lines, scene.nodata))
-
-
-def _replace(path: Path, write: Any) -> None:
-    """Let ``write`` make a file beside ``path``, then put it in place in one step."""
-    temporary = path.with_name(path.name + ".part")
-    write(temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    return _archive(lines=lines, valid=valid_pixels(lines, scene.nodata))
 
 
 def with_threads(config: TrainConfig, threads: int | None) -> TrainConfig:

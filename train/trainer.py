@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from hyperline.disk import replace_file
 from hyperline.errors import HyperlineError, InputError
 from hyperline.scenes import Scene, valid_pixels
 from hyperline.splits import Split
@@ -284,9 +285,7 @@ def save_checkpoint(path: Path, state: TrainState) -> None:
     for index, moments in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v for k, v in moments.items()}
     metadata = {"epoch": str(state.epoch), "history": json.dumps(state.history)}
-    temporary = path.with_name(path.name + ".part")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata)
-    temporary.replace(path)
+    replace_file(path, save({k: v.contiguous() for k, v in tensors.items()}, metadata))
 
 
 def load_checkpoint(path: Path, model: ModelConfig, config: TrainConfig) -> TrainState:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,8 @@ from hyperline.bundle.archive import (
 from hyperline.bundle.card import Card
 from hyperline.bundle.golden import GOLDEN_DTYPES, decode_golden, golden_name
 from hyperline.bundle.manifest import Manifest
-from hyperline.errors import HyperlineError, InputError
+from hyperline.disk import replace_file
+from hyperline.errors import InputError
 
 CARD = "card.json"
 MODELS = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
@@ -179,28 +179,5 @@ def _write(path: Path, members: Mapping[str, bytes], manifest: Manifest) -> Bund
     data = b"".join(canonical_chunks({**members, MANIFEST: manifest.to_json()}))
     # What is written passes the reader first, so nobody receives a bundle that cannot be opened.
     bundle = Bundle.from_bytes(data, path)
-    _replace(path, data)
+    replace_file(path, data)
     return bundle
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Put a file in place so that a crash at any time leaves the old file or the new one."""
-    target = Path(os.path.realpath(path))  # a link stays a link
-    if target.is_dir() or not target.parent.is_dir():
-        raise InputError(f"{path} cannot be written: it is a folder, or its folder does not exist")
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise HyperlineError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hyperline.disk import disk_errors
 from hyperline.errors import HyperlineError
 from hyperline.pictures import class_colours
-from hyperline.runtime.sinks.disk import disk_errors
 
 _HEAD = "ENVI\nlines =    "  # 16 bytes, so that the count after it is aligned
 _COUNT_BYTES = 8
