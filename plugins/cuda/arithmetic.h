@@ -79,12 +79,20 @@ HYPERLINE_HD float Softplus(float x) {
     return fmaf(2.0f, half, fmaxf(x, 0.0f));
 }
 
-HYPERLINE_HD float ToFloat(float value) { return value; }
-HYPERLINE_HD void Store(float value, float *to) { *to = value; }
+HYPERLINE_HD float ToFloat(float value) {
+    return value;
+}
+HYPERLINE_HD void Store(float value, float* to) {
+    *to = value;
+}
 
 #if HYPERLINE_HAS_HALF
-HYPERLINE_HD float ToFloat(__half value) { return __half2float(value); }
-HYPERLINE_HD void Store(float value, __half *to) { *to = __float2half_rn(value); }
+HYPERLINE_HD float ToFloat(__half value) {
+    return __half2float(value);
+}
+HYPERLINE_HD void Store(float value, __half* to) {
+    *to = __float2half_rn(value);
+}
 
 // FP16 inputs are known to 3 digits: the special-function unit's 2 ulp are nothing beside them.
 template <>
@@ -108,12 +116,12 @@ struct alignas(sizeof(T) * kCount) Packet {
 // Reads `states` numbers into registers for N; the rest become 0. `vectors` says that rows are N long and aligned to
 // packets.
 template <int N, typename T>
-HYPERLINE_HD void LoadRow(const T *row, int states, bool vectors, float (&to)[N]) {
+HYPERLINE_HD void LoadRow(const T* row, int states, bool vectors, float (&to)[N]) {
     constexpr int kCount = 16 / sizeof(T) < N ? 16 / sizeof(T) : N;
     if (vectors) {
 #pragma unroll
         for (int at = 0; at < N; at += kCount) {
-            const Packet<T, kCount> packet = *reinterpret_cast<const Packet<T, kCount> *>(row + at);
+            const Packet<T, kCount> packet = *reinterpret_cast<const Packet<T, kCount>*>(row + at);
 #pragma unroll
             for (int i = 0; i < kCount; ++i) to[at + i] = ToFloat(packet.value[i]);
         }
@@ -124,11 +132,11 @@ HYPERLINE_HD void LoadRow(const T *row, int states, bool vectors, float (&to)[N]
 }
 
 template <int N>
-HYPERLINE_HD void StoreRow(const float (&from)[N], int states, bool vectors, float *row) {
+HYPERLINE_HD void StoreRow(const float (&from)[N], int states, bool vectors, float* row) {
     if (vectors) {
 #pragma unroll
         for (int at = 0; at < N; at += 4) {
-            *reinterpret_cast<Packet<float, 4> *>(row + at) = {from[at], from[at + 1], from[at + 2], from[at + 3]};
+            *reinterpret_cast<Packet<float, 4>*>(row + at) = {from[at], from[at + 1], from[at + 2], from[at + 3]};
         }
     } else {
 #pragma unroll

@@ -14,7 +14,7 @@ __global__ void __launch_bounds__(kGateThreads) GateKernel(Gate<T> gate) {
 }
 
 template <typename T>
-int Launch(const Gate<T> &gate, cudaStream_t stream) {
+int Launch(const Gate<T>& gate, cudaStream_t stream) {
     const int64_t blocks = (gate.rows * gate.experts + kGateThreads - 1) / kGateThreads;
     GateKernel<<<static_cast<unsigned>(blocks), kGateThreads, 0, stream>>>(gate);
     const cudaError_t error = cudaGetLastError();
@@ -24,8 +24,8 @@ int Launch(const Gate<T> &gate, cudaStream_t stream) {
 }  // namespace
 }  // namespace hyperline
 
-int hyperline_cuda_expert_gate(int64_t rows, int64_t experts, int64_t k, int32_t type, const void *logits,
-                               void *weights, void *active, void *stream) {
+int hyperline_cuda_expert_gate(int64_t rows, int64_t experts, int64_t k, int32_t type, const void* logits,
+                               void* weights, void* active, void* stream) {
     using namespace hyperline;
     const int status = CheckGate(rows, experts, k, type, logits, weights, active);
     if (status != HYPERLINE_CUDA_OK) return status;

@@ -16,7 +16,7 @@ constexpr int kGateThreads = 128;
 // A checked call with its pointers typed.
 template <typename T>
 struct Gate {
-    const T *logits;
+    const T* logits;
     T *weights, *active;
     int64_t rows, experts, kept;
 };
@@ -31,9 +31,9 @@ HYPERLINE_HD bool ComesBefore(float logit_i, int64_t i, float logit_j, int64_t j
 
 // Thread `element` of R E.
 template <typename T>
-HYPERLINE_HD void GateExpert(const Gate<T> &gate, int64_t element) {
+HYPERLINE_HD void GateExpert(const Gate<T>& gate, int64_t element) {
     const int64_t own = element % gate.experts;
-    const T *row = gate.logits + (element - own);
+    const T* row = gate.logits + (element - own);
     const float own_logit = ToFloat(row[own]);
     float largest = own_logit;
     int64_t rank = 0;
@@ -51,8 +51,8 @@ HYPERLINE_HD void GateExpert(const Gate<T> &gate, int64_t element) {
 
 // ---------------------------------------------------------------------------------------------------- on the host
 
-inline int CheckGate(int64_t rows, int64_t experts, int64_t k, int32_t type, const void *logits, const void *weights,
-                     const void *active) {
+inline int CheckGate(int64_t rows, int64_t experts, int64_t k, int32_t type, const void* logits, const void* weights,
+                     const void* active) {
     if (rows < 1 || experts < 1 || k < 1 || k > experts || !logits || !weights || !active)
         return HYPERLINE_CUDA_BAD_ARGUMENT;
     if (type != HYPERLINE_CUDA_FLOAT32 && type != HYPERLINE_CUDA_FLOAT16) return HYPERLINE_CUDA_BAD_ARGUMENT;
@@ -61,8 +61,8 @@ inline int CheckGate(int64_t rows, int64_t experts, int64_t k, int32_t type, con
 }
 
 template <typename T>
-Gate<T> TypeGate(int64_t rows, int64_t experts, int64_t k, const void *logits, void *weights, void *active) {
-    return {static_cast<const T *>(logits), static_cast<T *>(weights), static_cast<T *>(active), rows, experts, k};
+Gate<T> TypeGate(int64_t rows, int64_t experts, int64_t k, const void* logits, void* weights, void* active) {
+    return {static_cast<const T*>(logits), static_cast<T*>(weights), static_cast<T*>(active), rows, experts, k};
 }
 
 }  // namespace hyperline

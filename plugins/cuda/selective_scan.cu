@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(kChunkedThreads<N>)
 }
 
 template <int N, typename T>
-int Launch(const Scan<T> &scan, cudaStream_t stream) {
+int Launch(const Scan<T>& scan, cudaStream_t stream) {
     const ScanPlan plan = PlanScan<N>(scan.sequences, scan.length, scan.channels);
     const auto blocks = static_cast<unsigned>(plan.blocks);
     if (plan.chunked)
@@ -40,7 +40,7 @@ int Launch(const Scan<T> &scan, cudaStream_t stream) {
 }  // namespace
 }  // namespace hyperline
 
-int hyperline_cuda_selective_scan(const hyperline_cuda_scan *scan, hyperline_cuda_output y, float *h, void *stream) {
+int hyperline_cuda_selective_scan(const hyperline_cuda_scan* scan, hyperline_cuda_output y, float* h, void* stream) {
     using namespace hyperline;
     const int status = CheckScan(scan, y, h);
     if (status != HYPERLINE_CUDA_OK) return status;
@@ -52,7 +52,7 @@ int hyperline_cuda_selective_scan(const hyperline_cuda_scan *scan, hyperline_cud
     });
 }
 
-const char *hyperline_cuda_status_text(int status) {
+const char* hyperline_cuda_status_text(int status) {
     switch (status) {
         case HYPERLINE_CUDA_OK:
             return "done";
@@ -69,4 +69,6 @@ const char *hyperline_cuda_status_text(int status) {
     }
 }
 
-int hyperline_cuda_ops_version(void) { return 1; }
+int hyperline_cuda_ops_version(void) {
+    return 1;
+}

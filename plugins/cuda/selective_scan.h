@@ -30,7 +30,7 @@ namespace hyperline {
 
 template <typename T>
 struct Tensor {
-    T *data;
+    T* data;
     int64_t sequence_stride, step_stride;
 };
 
@@ -42,7 +42,7 @@ struct Scan {
     Tensor<T> y;
     const float *A, *D, *delta_bias, *h0;
     int64_t h0_sequence_stride;
-    float *h;
+    float* h;
     int64_t sequences;
     int length, channels, states;
     bool reverse;
@@ -53,12 +53,12 @@ struct Scan {
 // How a scan is laid out on the GPU. It follows from the sizes alone, so equal inputs give equal bits on every GPU.
 struct ScanPlan {
     bool chunked;
-    int threads;           // of a block
+    int threads;  // of a block
     int64_t blocks;
-    int group_channels;    // chunked: channels of a block
-    int groups;            // chunked: blocks of a sequence
-    int chunks;            // chunked: of a sequence
-    int chunk_steps;       // chunked: steps of every chunk but the last
+    int group_channels;  // chunked: channels of a block
+    int groups;          // chunked: blocks of a sequence
+    int chunks;          // chunked: of a sequence
+    int chunk_steps;     // chunked: steps of every chunk but the last
 };
 
 constexpr int kDirectThreads = 128;
@@ -99,11 +99,11 @@ HYPERLINE_HD ScanPlan PlanScan(int64_t sequences, int length, int channels) {
 // A masked step reads no B and leaves h alone: held to the bit, whatever stands in the inputs. What stands alone in a
 // thread (u, delta, mask) is loaded a step ahead, so that a step waits for no more than its rows of B and C.
 template <bool kEmit, int N, typename T>
-HYPERLINE_HD float Walk(const Scan<T> &scan, int64_t sequence, int channel, int first, int last, const float (&rate)[N],
+HYPERLINE_HD float Walk(const Scan<T>& scan, int64_t sequence, int channel, int first, int last, const float (&rate)[N],
                         float (&h)[N]) {
     const float bias = scan.delta_bias[channel], skip = scan.D[channel];
     const auto place = [&](int k) -> int64_t { return scan.reverse ? scan.length - 1 - k : k; };
-    const auto at = [&](const auto &tensor, int k) {
+    const auto at = [&](const auto& tensor, int k) {
         return tensor.data + sequence * tensor.sequence_stride + place(k) * tensor.step_stride;
     };
     float factor = *at(scan.mask, first), input = ToFloat(at(scan.u, first)[channel]);
@@ -138,7 +138,7 @@ HYPERLINE_HD float Walk(const Scan<T> &scan, int64_t sequence, int channel, int 
 }
 
 template <int N, typename T>
-HYPERLINE_HD void LoadRates(const Scan<T> &scan, int channel, float (&rate)[N]) {
+HYPERLINE_HD void LoadRates(const Scan<T>& scan, int channel, float (&rate)[N]) {
     LoadRow(scan.A + static_cast<int64_t>(channel) * scan.states, scan.states, scan.state_vectors, rate);
 #pragma unroll
     for (int n = 0; n < N; ++n) rate[n] *= kLog2E;
@@ -146,7 +146,7 @@ HYPERLINE_HD void LoadRates(const Scan<T> &scan, int channel, float (&rate)[N]) 
 
 // The direct arrangement: thread `walker` of S D.
 template <int N, typename T>
-HYPERLINE_HD void ScanDirect(const Scan<T> &scan, int64_t walker) {
+HYPERLINE_HD void ScanDirect(const Scan<T>& scan, int64_t walker) {
     const int64_t sequence = walker / scan.channels;
     const int channel = static_cast<int>(walker - sequence * scan.channels);
     float rate[N], h[N];
@@ -167,9 +167,9 @@ struct ChunkedShared {
 // The chunked arrangement: thread `thread` of block `block`; a barrier stands between the phases.
 template <int N, typename T>
 struct ChunkedScan {
-    const Scan<T> &scan;
-    const ScanPlan &plan;
-    ChunkedShared<N> &shared;
+    const Scan<T>& scan;
+    const ScanPlan& plan;
+    ChunkedShared<N>& shared;
     int64_t block;
     int thread;
 
@@ -225,17 +225,29 @@ struct ChunkedScan {
 
 // ---------------------------------------------------------------------------------------------------- on the host
 
-inline bool Aligned(const void *pointer, int64_t bytes) { return reinterpret_cast<uintptr_t>(pointer) % bytes == 0; }
+inline bool Aligned(const void* pointer, int64_t bytes) {
+    return reinterpret_cast<uintptr_t>(pointer) % bytes == 0;
+}
 
-inline int CheckScan(const hyperline_cuda_scan *scan, const hyperline_cuda_output &y, const float *h) {
+inline int CheckScan(const hyperline_cuda_scan* scan, const hyperline_cuda_output& y, const float* h) {
     if (!scan || scan->sequences < 1 || scan->length < 1 || scan->channels < 1 || scan->states < 1)
         return HYPERLINE_CUDA_BAD_ARGUMENT;
-    const void *pointers[] = {scan->u.data, scan->delta.data, scan->B.data,     scan->C.data, scan->mask.data, scan->A,
-                              scan->D,      scan->delta_bias, scan->h0, y.data, h};
-    for (const void *pointer : pointers) {
+    const void* pointers[] = {scan->u.data,
+                              scan->delta.data,
+                              scan->B.data,
+                              scan->C.data,
+                              scan->mask.data,
+                              scan->A,
+                              scan->D,
+                              scan->delta_bias,
+                              scan->h0,
+                              y.data,
+                              h};
+    for (const void* pointer : pointers) {
         if (!pointer) return HYPERLINE_CUDA_BAD_ARGUMENT;
     }
-    if (scan->type != HYPERLINE_CUDA_FLOAT32 && scan->type != HYPERLINE_CUDA_FLOAT16) return HYPERLINE_CUDA_BAD_ARGUMENT;
+    if (scan->type != HYPERLINE_CUDA_FLOAT32 && scan->type != HYPERLINE_CUDA_FLOAT16)
+        return HYPERLINE_CUDA_BAD_ARGUMENT;
     if (scan->states > HYPERLINE_CUDA_MAX_STATES) return HYPERLINE_CUDA_TOO_MANY_STATES;
     // A launch has at most 2^31 - 1 blocks; lengths and channels are counted in 32 bits.
     constexpr int64_t kMost = INT32_MAX / 2;
@@ -246,24 +258,24 @@ inline int CheckScan(const hyperline_cuda_scan *scan, const hyperline_cuda_outpu
 }
 
 template <int N, typename T>
-Scan<T> TypeScan(const hyperline_cuda_scan &from, const hyperline_cuda_output &y, float *h) {
-    const auto typed = [](const auto &tensor, auto *data) {
+Scan<T> TypeScan(const hyperline_cuda_scan& from, const hyperline_cuda_output& y, float* h) {
+    const auto typed = [](const auto& tensor, auto* data) {
         using Number = std::remove_pointer_t<decltype(data)>;
-        return Tensor<Number>{static_cast<Number *>(tensor.data), tensor.sequence_stride, tensor.step_stride};
+        return Tensor<Number>{static_cast<Number*>(tensor.data), tensor.sequence_stride, tensor.step_stride};
     };
     constexpr int64_t kPacket = N * sizeof(T) < 16 ? N * sizeof(T) : 16;
-    const auto rows_aligned = [](const hyperline_cuda_input &tensor) {
+    const auto rows_aligned = [](const hyperline_cuda_input& tensor) {
         return Aligned(tensor.data, kPacket) && tensor.sequence_stride * int64_t{sizeof(T)} % kPacket == 0 &&
                tensor.step_stride * int64_t{sizeof(T)} % kPacket == 0;
     };
-    const T *number = nullptr;
+    const T* number = nullptr;
     Scan<T> to{};
     to.u = typed(from.u, number);
     to.delta = typed(from.delta, number);
     to.B = typed(from.B, number);
     to.C = typed(from.C, number);
     to.mask = typed(from.mask, from.A);
-    to.y = typed(y, static_cast<T *>(nullptr));
+    to.y = typed(y, static_cast<T*>(nullptr));
     to.A = from.A;
     to.D = from.D;
     to.delta_bias = from.delta_bias;
@@ -283,7 +295,7 @@ Scan<T> TypeScan(const hyperline_cuda_scan &from, const hyperline_cuda_output &y
 
 // Calls `run` with the least N that holds the states, as a constant: 4, 8, 16 or 32.
 template <typename Run>
-auto WithStates(int64_t states, Run &&run) {
+auto WithStates(int64_t states, Run&& run) {
     if (states <= 4) return run(std::integral_constant<int, 4>{});
     if (states <= 8) return run(std::integral_constant<int, 8>{});
     if (states <= 16) return run(std::integral_constant<int, 16>{});

@@ -23,7 +23,7 @@ TYPES = {np.dtype(np.float32): 0, np.dtype(np.float16): 1}
 
 
 class Emulation:
-    """A running emulation.cc."""
+    """A running emulation.cpp."""
 
     def __init__(self, program, has_half):
         self.has_half = has_half
@@ -78,7 +78,7 @@ def emulation(tmp_path_factory):
     flags = "-std=c++17 -O1 -g -Wall -Wextra -Werror -Wno-unknown-pragmas -ffp-contract=off".split()
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     includes = [f"-I{ROOT / 'plugins/include'}", f"-I{ROOT / 'plugins/cuda'}"]
-    source = Path(__file__).with_name("emulation.cc")
+    source = Path(__file__).with_name("emulation.cpp")
     built = subprocess.run(
         [compiler, *flags, *sanitizers, *includes, *cuda, str(source), "-o", str(program)], capture_output=True, text=True
     )

@@ -36,48 +36,48 @@ enum { HYPERLINE_CUDA_FLOAT32 = 0, HYPERLINE_CUDA_FLOAT16 = 1 };
 
 /* A tensor (S, L, X), X contiguous. A stride of 0 repeats one entry: that is how the mask broadcasts. */
 typedef struct hyperline_cuda_input {
-    const void *data;
+    const void* data;
     int64_t sequence_stride;
     int64_t step_stride;
 } hyperline_cuda_input;
 
 typedef struct hyperline_cuda_output {
-    void *data;
+    void* data;
     int64_t sequence_stride;
     int64_t step_stride;
 } hyperline_cuda_output;
 
 typedef struct hyperline_cuda_scan {
-    int64_t sequences; /* S */
-    int64_t length;    /* L */
-    int64_t channels;  /* D */
-    int64_t states;    /* N */
-    int32_t reverse;   /* 0: from step 0 on; else from step L - 1 back to 0 */
-    int32_t type;      /* of u, delta, B, C and y */
+    int64_t sequences;          /* S */
+    int64_t length;             /* L */
+    int64_t channels;           /* D */
+    int64_t states;             /* N */
+    int32_t reverse;            /* 0: from step 0 on; else from step L - 1 back to 0 */
+    int32_t type;               /* of u, delta, B, C and y */
     hyperline_cuda_input u;     /* (S, L, D) */
     hyperline_cuda_input delta; /* (S, L, D), before bias and softplus */
     hyperline_cuda_input B;     /* (S, L, N) */
     hyperline_cuda_input C;     /* (S, L, N) */
     hyperline_cuda_input mask;  /* (S, L, 1) float32, 0 or 1; where it is 0 the state is held to the bit */
-    const float *A;             /* (D, N), contiguous, negative */
-    const float *D;             /* (D) */
-    const float *delta_bias;    /* (D) */
-    const float *h0;            /* (S, D, N), each sequence contiguous */
+    const float* A;             /* (D, N), contiguous, negative */
+    const float* D;             /* (D) */
+    const float* delta_bias;    /* (D) */
+    const float* h0;            /* (S, D, N), each sequence contiguous */
     int64_t h0_sequence_stride; /* 0 starts every sequence from the same state */
 } hyperline_cuda_scan;
 
 /* y (S, L, D), and h (S, D, N) contiguous, the state after the last step taken. h may be h0 where h0 has S rows; y must
  * not overlap an input. `stream` is a cudaStream_t. */
-HYPERLINE_CUDA_API int hyperline_cuda_selective_scan(const hyperline_cuda_scan *scan, hyperline_cuda_output y, float *h,
-                                                     void *stream);
+HYPERLINE_CUDA_API int hyperline_cuda_selective_scan(const hyperline_cuda_scan* scan, hyperline_cuda_output y, float* h,
+                                                     void* stream);
 
 /* logits, weights, active (R, E), contiguous and of one type: the softmax over all experts, kept for the k largest
  * logits of a row and zero elsewhere, and 1 where it was kept. A tie goes to the lower index. */
 HYPERLINE_CUDA_API int hyperline_cuda_expert_gate(int64_t rows, int64_t experts, int64_t k, int32_t type,
-                                                  const void *logits, void *weights, void *active, void *stream);
+                                                  const void* logits, void* weights, void* active, void* stream);
 
 /* What a returned number means, in words. */
-HYPERLINE_CUDA_API const char *hyperline_cuda_status_text(int status);
+HYPERLINE_CUDA_API const char* hyperline_cuda_status_text(int status);
 
 /* 1. A change of this interface that old callers cannot bear adds one. */
 HYPERLINE_CUDA_API int hyperline_cuda_ops_version(void);

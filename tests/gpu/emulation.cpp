@@ -29,12 +29,12 @@ std::vector<T> ReadArray(int64_t count) {
 }
 
 template <typename T>
-void Write(const std::vector<T> &array) {
+void Write(const std::vector<T>& array) {
     fwrite(array.data(), sizeof(T), array.size(), stdout);
 }
 
 template <int N, typename T>
-void Run(const Scan<T> &scan) {
+void Run(const Scan<T>& scan) {
     const ScanPlan plan = PlanScan<N>(scan.sequences, scan.length, scan.channels);
     if (!plan.chunked) {
         for (int64_t walker = 0; walker < scan.sequences * scan.channels; ++walker) ScanDirect<N>(scan, walker);
@@ -48,14 +48,14 @@ void Run(const Scan<T> &scan) {
             for (int thread = 0; thread < plan.threads; ++thread)
                 work(ChunkedScan<N, T>{scan, plan, *shared, block, thread});
         };
-        phase([](const auto &thread) { thread.Summarise(); });
-        phase([](const auto &thread) { thread.Combine(); });
-        phase([](const auto &thread) { thread.Emit(); });
+        phase([](const auto& thread) { thread.Summarise(); });
+        phase([](const auto& thread) { thread.Combine(); });
+        phase([](const auto& thread) { thread.Emit(); });
     }
 }
 
 template <typename T>
-void ServeScan(const Header &header) {
+void ServeScan(const Header& header) {
     const int64_t S = header.sequences, L = header.length, D = header.channels, N = header.states;
     const auto u = ReadArray<T>(S * L * D), delta = ReadArray<T>(S * L * D);
     const auto A = ReadArray<float>(D * N);
@@ -65,9 +65,9 @@ void ServeScan(const Header &header) {
     const auto mask = ReadArray<float>(header.mask_rows * header.mask_steps);
     std::vector<T> y(S * L * D);
     std::vector<float> h(header.in_place ? 0 : S * D * N);
-    float *last = header.in_place ? h0.data() : h.data();
+    float* last = header.in_place ? h0.data() : h.data();
 
-    const auto strided = [&](const auto &array, int64_t width) {
+    const auto strided = [&](const auto& array, int64_t width) {
         return header.steps_first ? hyperline_cuda_input{array.data(), width, S * width}
                                   : hyperline_cuda_input{array.data(), L * width, width};
     };
@@ -103,7 +103,7 @@ void ServeScan(const Header &header) {
 }
 
 template <typename T>
-void ServeGate(const Header &header) {
+void ServeGate(const Header& header) {
     const int64_t count = header.sequences * header.channels;  // rows, experts
     const auto logits = ReadArray<T>(count);
     std::vector<T> weights(count), active(count);
@@ -120,7 +120,7 @@ void ServeGate(const Header &header) {
 }
 
 template <typename T>
-void Serve(const Header &header) {
+void Serve(const Header& header) {
     if (header.gate)
         ServeGate<T>(header);
     else
