@@ -24,7 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hyperline.errors import InputError
-from hyperline.train.ops import Ops, TorchOps
+from hyperline.train.native_ops import fastest_ops
+from hyperline.train.ops import Ops
 from hyperline.train.ssm import BlockConv, Direction, SpatialExpert, SpectralExpert, State
 
 SCALES = 3
@@ -181,7 +182,7 @@ class MambaMoE(nn.Module):
     def __init__(self, config: ModelConfig, ops: Ops | None = None) -> None:
         super().__init__()
         self.config = config
-        ops = TorchOps() if ops is None else ops
+        ops = fastest_ops() if ops is None else ops
         channels = config.channels
         self.register_buffer("mnf_mean", torch.zeros(config.bands))
         self.register_buffer("mnf_projection", torch.zeros(config.bands, config.components))

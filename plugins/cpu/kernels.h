@@ -11,12 +11,15 @@ namespace hyperline {
 // make one vector of four.
 constexpr int block_channels = 4;
 
-// One call of the forward scan. A unit of work is (sequence, block of channels), numbered sequence by sequence.
+// Steps are staged for four blocks at once, to keep the lanes busy where sequences are short.
+constexpr int span_channels = 16;
+
+// One call of the forward scan. A unit of work is (sequence, span of channels), numbered sequence by sequence.
 struct ForwardCall {
     hyperline_scan scan;
     hyperline_output y;
     float* h;
-    int64_t blocks;  // of channels
+    int64_t spans;
 };
 
 // One call of the backward scan. A unit of work is a part: a run of sequences whose sums for A, D and delta_bias meet
@@ -25,7 +28,6 @@ struct BackwardCall {
     hyperline_scan scan;
     hyperline_input grad_y;
     hyperline_scan_gradients gradients;
-    int64_t blocks;
     int64_t parts;
     float* sums;       // (parts, D N + 2 D), zeros: sums for A, D, delta_bias
     float* workspace;  // one of `backward_workspace` floats for every worker

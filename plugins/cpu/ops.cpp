@@ -3,9 +3,9 @@
 #include "hyperline/ops.h"
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 #include <new>
-#include <numeric>
 #include <vector>
 
 #include "kernels.h"
@@ -48,10 +48,6 @@ int worthwhile_threads(const hyperline_scan& scan) {
     return static_cast<int>(std::min<int64_t>(scan.threads, updates(scan) / task_updates + 1));
 }
 
-int64_t blocks_of(const hyperline_scan& scan) {
-    return (scan.channels + block_channels - 1) / block_channels;
-}
-
 // Runs what may throw on the way to the C interface.
 template <class Work>
 int guarded(const Work& work) noexcept {
@@ -65,8 +61,8 @@ int guarded(const Work& work) noexcept {
 
 void forward(const hyperline_scan& scan, hyperline_output y, float* h) {
     const Kernels& kernels = kernels_of_this_machine();
-    const ForwardCall call = {scan, y, h, blocks_of(scan)};
-    const int64_t units = scan.sequences * call.blocks;
+    const ForwardCall call = {scan, y, h, (scan.channels + span_channels - 1) / span_channels};
+    const int64_t units = scan.sequences * call.spans;
     const int threads = worthwhile_threads(scan);
     // Several tasks a thread, so that one held up by something else on its core leaves the rest to the others.
     const int64_t tasks = threads == 1 ? 1 : std::min({units, updates(scan) / task_updates + 1, int64_t{16} * threads});
@@ -83,7 +79,7 @@ void backward(const hyperline_scan& scan, hyperline_input grad_y, const hyperlin
     const int64_t each = (kernels.backward_workspace(scan) + 15) / 16 * 16;
     std::vector<float> sums(static_cast<size_t>(parts * width));
     const std::unique_ptr<float[]> workspace(new float[static_cast<size_t>(threads * each)]);
-    const BackwardCall call = {scan, grad_y, gradients, blocks_of(scan), parts, sums.data(), workspace.get()};
+    const BackwardCall call = {scan, grad_y, gradients, parts, sums.data(), workspace.get()};
     run_parallel(parts, threads,
                  [&](int64_t part, int worker) { kernels.backward(call, part, call.workspace + worker * each); });
     // The order of this sum is fixed, whoever computed the parts.

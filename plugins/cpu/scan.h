@@ -26,16 +26,11 @@ HYPERLINE_INLINE int64_t least(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
-// Which part of the tensors is at work: four channels, a group of states.
+// Four channels and a group of states: what the inner loops work on.
 struct Window {
     int64_t channel, channels;  // first, and how many of the four exist
     int64_t state, states;      // first, and how many of the group's exist
 };
-
-template <class Kind>
-HYPERLINE_INLINE Window window_at(const hyperline_scan& scan, int64_t channel, int64_t state) {
-    return {channel, least(block_channels, scan.channels - channel), state, least(Kind::states, scan.states - state)};
-}
 
 // Rows of up to `vectors` vectors in memory that may hold fewer states.
 template <class V, int vectors>
@@ -89,44 +84,66 @@ HYPERLINE_INLINE Group<V, vectors> load_rates(const hyperline_scan& scan, const 
     return rates;
 }
 
-// A stretch of steps in the order of the scan: `step` and `drive` = step u of four channels, ready to be used.
+// Up to sixteen channels whose steps are staged together.
+struct Span {
+    int64_t channel, channels;
+    HYPERLINE_INLINE int64_t pitch() const { return (channels + block_channels - 1) / block_channels * block_channels; }
+};
+
+HYPERLINE_INLINE Span span_at(const hyperline_scan& scan, int64_t channel) {
+    return {channel, least(span_channels, scan.channels - channel)};
+}
+
+// A stretch of steps in the order of the scan, channels of a span side by side: step sizes, and drive = step u.
 template <int capacity>
 struct Stretch {
-    float u[capacity * block_channels];
-    float step[capacity * block_channels];
-    float drive[capacity * block_channels];
+    int64_t first, count;
+    float u[capacity * span_channels];
+    float step[capacity * span_channels];
+    float drive[capacity * span_channels];
     float mask[capacity];
 };
 
-// Index of the i-th step taken.
-HYPERLINE_INLINE int64_t place(const hyperline_scan& scan, int64_t i) {
-    return scan.reverse ? scan.length - 1 - i : i;
-}
-
-HYPERLINE_INLINE const float* row(const hyperline_input& tensor, int64_t sequence, int64_t step) {
-    return tensor.data + sequence * tensor.sequence_stride + step * tensor.step_stride;
-}
-HYPERLINE_INLINE float* row(const hyperline_output& tensor, int64_t sequence, int64_t step) {
-    return tensor.data + sequence * tensor.sequence_stride + step * tensor.step_stride;
-}
+// Visits the rows of a tensor in the order of the scan, from the i-th step taken on.
+template <class Number>
+struct Rows {
+    Number* at;
+    int64_t stride;
+    template <class Tensor>
+    HYPERLINE_INLINE Rows(const hyperline_scan& scan, const Tensor& tensor, int64_t sequence, int64_t i, int64_t column)
+        : at(tensor.data + sequence * tensor.sequence_stride +
+             (scan.reverse ? scan.length - 1 - i : i) * tensor.step_stride + column),
+          stride(scan.reverse ? -tensor.step_stride : tensor.step_stride) {}
+    HYPERLINE_INLINE Number* operator[](int64_t i) const { return at + i * stride; }
+};
 
 // Gathers `count` steps from the first-th on, and turns delta into step sizes, all lanes busy: about 30 operations a
 // channel and step, once for all of its states. `slope`, where wanted, takes the derivative of step by delta.
 template <class V, int capacity>
 HYPERLINE_INLINE void stage(Stretch<capacity>& stretch, float* slope, const hyperline_scan& scan, int64_t sequence,
-                            const Window& window, int64_t first, int64_t count) {
-    static_assert(capacity * block_channels % lanes_of<V> == 0, "whole vectors");
-    const Vector4 bias = load_some<Vector4>(scan.delta_bias + window.channel, window.channels);
+                            const Span& span, int64_t first) {
+    const int64_t count = stretch.count = least(capacity, scan.length - first), pitch = span.pitch();
+    stretch.first = first;
+    const Rows<const float> u(scan, scan.u, sequence, first, span.channel);
+    const Rows<const float> delta(scan, scan.delta, sequence, first, span.channel);
+    const Rows<const float> mask(scan, scan.mask, sequence, first, 0);
+    bool all = true, none = true;
     for (int64_t i = 0; i < count; i++) {
-        const int64_t t = place(scan, first + i);
-        const float* u = row(scan.u, sequence, t) + window.channel;
-        const float* delta = row(scan.delta, sequence, t) + window.channel;
-        store(stretch.u + i * block_channels, load_some<Vector4>(u, window.channels));
-        store(stretch.step + i * block_channels, load_some<Vector4>(delta, window.channels) + bias);
-        stretch.mask[i] = *row(scan.mask, sequence, t);
+        stretch.mask[i] = *mask[i];
+        all &= stretch.mask[i] == 1.0f;
+        none &= stretch.mask[i] == 0.0f;
     }
-    const int64_t used = count * block_channels;
-    const int64_t whole = (used + lanes_of<V> - 1) / lanes_of<V> * lanes_of<V>;
+    for (int64_t c = 0; c < pitch; c += block_channels) {
+        const int64_t exist = span.channels - c;
+        const Vector4 bias = load_some<Vector4>(scan.delta_bias + span.channel + c, exist);
+        for (int64_t i = 0; i < count; i++) {
+            store(stretch.u + i * pitch + c, load_some<Vector4>(u[i] + c, exist));
+            store(stretch.step + i * pitch + c, load_some<Vector4>(delta[i] + c, exist) + bias);
+        }
+    }
+    if (none) return;  // whoever holds the state looks at u alone
+    const int64_t used = count * pitch, whole = (used + lanes_of<V> - 1) / lanes_of<V> * lanes_of<V>;
+    static_assert(capacity * span_channels % lanes_of<V> == 0, "the last vector has room");
     for (int64_t k = used; k < whole; k++) stretch.u[k] = stretch.step[k] = 0.0f;
     for (int64_t k = 0; k < whole; k += lanes_of<V>) {
         V rise;
@@ -135,9 +152,9 @@ HYPERLINE_INLINE void stage(Stretch<capacity>& stretch, float* slope, const hype
         store(stretch.drive + k, step * load<V>(stretch.u + k));
         if (slope) store(slope + k, rise);
     }
+    if (all) return;
     for (int64_t i = 0; i < count; i++) {
-        if (stretch.mask[i] == 1.0f) continue;
-        for (int64_t k = i * block_channels; k < (i + 1) * block_channels; k++) {
+        for (int64_t k = i * pitch; k < (i + 1) * pitch; k++) {
             stretch.step[k] *= stretch.mask[i];
             stretch.drive[k] *= stretch.mask[i];
             if (slope) slope[k] *= stretch.mask[i];
@@ -152,6 +169,17 @@ HYPERLINE_INLINE void advance(V (&h)[vectors], V (&decay)[vectors], const V (&ra
     for (int v = 0; v < vectors; v++) {
         decay[v] = exp2(rate[v] * step);
         h[v] = decay[v] * h[v] + drive * B[v];
+    }
+}
+
+// Calls body(window) for the blocks of a span, and each of its groups of states.
+template <class Kind, class Body>
+HYPERLINE_INLINE void for_windows(const hyperline_scan& scan, const Span& span, const Body& body) {
+    for (int64_t c = 0; c < span.channels; c += block_channels) {
+        for (int64_t state = 0; state < scan.states; state += Kind::states) {
+            body(Window{span.channel + c, least(block_channels, span.channels - c), state,
+                        least(Kind::states, scan.states - state)});
+        }
     }
 }
 

@@ -17,40 +17,58 @@ namespace {
 
 constexpr int capacity = 128;  // steps of a stretch: with 16 states 32 KiB each for states and decays
 
+// The sums over all steps of a part.
+struct Sums {
+    float *A, *D, *delta_bias;
+};
+
+// A worker's memory: lists of groups, the states of four channels each.
 struct Workspace {
-    float* states;       // (capacity, 4, group) before each step
-    float* decays;       // (capacity, 4, group)
-    float* checkpoints;  // (stretches, 4, group) before each stretch
+    float* states;       // (capacity) before each step of a window
+    float* decays;       // (capacity)
+    float* carried;      // (windows of a span) gradient by the state, between stretches
+    float* checkpoints;  // (stretches, windows of a span) state before each stretch
 };
 
 HYPERLINE_INLINE int64_t stretches(const hyperline_scan& scan) {
     return (scan.length + capacity - 1) / capacity;
 }
 
+// Windows of a full span.
+template <class Kind>
+HYPERLINE_INLINE int64_t windows(const hyperline_scan& scan) {
+    return span_channels / block_channels * ((scan.states + Kind::states - 1) / Kind::states);
+}
+
+template <class Kind>
+constexpr int64_t group_floats = block_channels* Kind::states;
+
 template <class V, int vectors>
 HYPERLINE_INLINE void save(float* to, int64_t index, const Group<V, vectors>& group) {
-    __builtin_memcpy(to + index * block_channels * vectors * lanes_of<V>, &group, sizeof group);
+    __builtin_memcpy(to + index * group_floats<Kind<V, vectors>>, &group, sizeof group);
 }
 
 template <class V, int vectors>
 HYPERLINE_INLINE void restore(Group<V, vectors>& group, const float* from, int64_t index) {
-    __builtin_memcpy(&group, from + index * block_channels * vectors * lanes_of<V>, sizeof group);
+    __builtin_memcpy(&group, from + index * group_floats<Kind<V, vectors>>, sizeof group);
 }
 
-// Takes h through a staged stretch; leaves the state before, and the decay of, every step where `keep`.
+// Takes h through a staged stretch. `keep` leaves the state before, and the decay of, every step in the workspace.
 template <bool keep, class V, int vectors>
-HYPERLINE_INLINE void recompute(Group<V, vectors>& h, const Group<V, vectors>& rates, const Stretch<capacity>& stretch,
-                                const hyperline_scan& scan, int64_t sequence, const Window& window, int64_t first,
-                                int64_t count, const Workspace& workspace) {
-    for (int64_t i = 0; i < count; i++) {
+HYPERLINE_INLINE void recompute(Group<V, vectors>& h, const hyperline_scan& scan, int64_t sequence, const Span& span,
+                                const Window& window, const Stretch<capacity>& stretch, const Workspace& workspace) {
+    const int64_t pitch = span.pitch(), offset = window.channel - span.channel;
+    const Rows<const float> B_rows(scan, scan.B, sequence, stretch.first, window.state);
+    const Group<V, vectors> rates = load_rates<V, vectors>(scan, window);
+    for (int64_t i = 0; i < stretch.count; i++) {
+        const int64_t k = i * pitch + offset;
         if (keep) save(workspace.states, i, h);
         if (stretch.mask[i] == 0.0f) continue;
         V B[vectors];
-        load_row(B, row(scan.B, sequence, place(scan, first + i)) + window.state, window.states);
+        load_row(B, B_rows[i], window.states);
         Group<V, vectors> decay;
         for (int c = 0; c < block_channels; c++) {
-            const int64_t k = i * block_channels + c;
-            advance(h.at[c], decay.at[c], rates.at[c], B, stretch.step[k], stretch.drive[k]);
+            advance(h.at[c], decay.at[c], rates.at[c], B, stretch.step[k + c], stretch.drive[k + c]);
         }
         if (keep) save(workspace.decays, i, decay);
     }
@@ -74,92 +92,122 @@ HYPERLINE_INLINE V dot(const V (&a)[vectors], const V (&b)[vectors]) {
     return sum;
 }
 
-// One sequence, four channels, one group of states. `sums` is the part's row of sums for A, D and delta_bias.
+// One stretch of one sequence, for four channels and a group of states: h is the state before it, `gradient` that by
+// the state after it, and at the end by the state before it.
 template <class V, int vectors>
-void scan_window(const BackwardCall& call, int64_t sequence, const Window& window, const Workspace& workspace,
-                 float* sums_A, float* sums_D, float* sums_bias) {
+HYPERLINE_INLINE void scan_window(const BackwardCall& call, int64_t sequence, const Span& span, const Window& window,
+                                  const Stretch<capacity>& stretch, const float* slope, const Workspace& workspace,
+                                  Group<V, vectors>& h, Group<V, vectors>& gradient, const Sums& sums_of_part) {
     const hyperline_scan& scan = call.scan;
     const bool first_channels = window.channel == 0, first_states = window.state == 0;
-    const Group<V, vectors> rates = load_rates<V, vectors>(scan, window);
+    const int64_t pitch = span.pitch(), offset = window.channel - span.channel, first = stretch.first;
+    const Rows<const float> B_rows(scan, scan.B, sequence, first, window.state);
+    const Rows<const float> C_rows(scan, scan.C, sequence, first, window.state);
+    const Rows<const float> gy_rows(scan, call.grad_y, sequence, first, window.channel);
+    const Rows<float> for_B_rows(scan, call.gradients.B, sequence, first, window.state);
+    const Rows<float> for_C_rows(scan, call.gradients.C, sequence, first, window.state);
+    const Rows<float> for_u_rows(scan, call.gradients.u, sequence, first, window.channel);
+    const Rows<float> for_delta_rows(scan, call.gradients.delta, sequence, first, window.channel);
     const Vector4 D = load_some<Vector4>(scan.D + window.channel, window.channels);
-    Stretch<capacity> stretch;
-    float slope[capacity * block_channels];
+    const Group<V, vectors> rates = load_rates<V, vectors>(scan, window);
+    Group<V, vectors> for_A = {};
+    Vector4 for_D[1] = {}, for_bias[1] = {};
 
-    Group<V, vectors> h;
-    load_group(h, scan.h0 + sequence * scan.h0_sequence_stride, window, scan.states);
-    const int64_t last = stretches(scan) - 1;
-    for (int64_t part = 0; part < last; part++) {
-        save(workspace.checkpoints, part, h);
-        stage<V>(stretch, nullptr, scan, sequence, window, part * capacity, capacity);
-        recompute<false>(h, rates, stretch, scan, sequence, window, part * capacity, capacity, workspace);
-    }
-
-    Group<V, vectors> gradient = {};  // by the state after the step at hand
-    Group<V, vectors> gradient_A = {};
-    Vector4 gradient_D = {}, gradient_bias = {};
-    for (int64_t part = last; part >= 0; part--) {
-        const int64_t first = part * capacity, count = least(capacity, scan.length - first);
-        if (part != last) restore(h, workspace.checkpoints, part);
-        stage<V>(stretch, slope, scan, sequence, window, first, count);
-        recompute<true>(h, rates, stretch, scan, sequence, window, first, count, workspace);
-
-        for (int64_t i = count - 1; i >= 0; i--) {
-            const int64_t t = place(scan, first + i);
-            const float *step = stretch.step + i * block_channels, *drive = stretch.drive + i * block_channels;
-            const Vector4 gy = load_some<Vector4>(row(call.grad_y, sequence, t) + window.channel, window.channels);
-            V C[vectors], for_C[vectors] = {};
-            load_row(C, row(scan.C, sequence, t) + window.state, window.states);
-            for (int c = 0; c < block_channels; c++) {
-                for (int v = 0; v < vectors; v++) {
-                    for_C[v] += gy[c] * h.at[c][v];
-                    gradient.at[c][v] += gy[c] * C[v];
-                }
+    recompute<true>(h, scan, sequence, span, window, stretch, workspace);
+    for (int64_t i = stretch.count - 1; i >= 0; i--) {
+        const float *step = stretch.step + i * pitch + offset, *drive = stretch.drive + i * pitch + offset;
+        const Vector4 gy = load_some<Vector4>(gy_rows[i], window.channels);
+        V C[vectors], for_C[vectors] = {}, for_B[vectors] = {};
+        load_row(C, C_rows[i], window.states);
+        for (int c = 0; c < block_channels; c++) {
+            for (int v = 0; v < vectors; v++) {
+                for_C[v] += gy[c] * h.at[c][v];
+                gradient.at[c][v] += gy[c] * C[v];
             }
-
-            V for_B[vectors] = {};
-            Vector4 from_input = {}, from_rate = {};
-            if (stretch.mask[i] != 0.0f) {
-                V B[vectors], by_input[block_channels], by_rate[block_channels];
-                load_row(B, row(scan.B, sequence, t) + window.state, window.states);
-                Group<V, vectors> decay;
-                restore(decay, workspace.decays, i);
-                restore(h, workspace.states, i);
-                for (int c = 0; c < block_channels; c++) {
-                    by_input[c] = dot(gradient.at[c], B);
-                    V product[vectors];
-                    for (int v = 0; v < vectors; v++) {
-                        for_B[v] += drive[c] * gradient.at[c][v];
-                        gradient.at[c][v] *= decay.at[c][v];
-                        product[v] = gradient.at[c][v] * h.at[c][v];
-                        gradient_A.at[c][v] += step[c] * product[v];
-                    }
-                    by_rate[c] = dot(product, rates.at[c]);
-                }
-                from_input = sums(by_input[0], by_input[1], by_input[2], by_input[3]);
-                from_rate = sums(by_rate[0], by_rate[1], by_rate[2], by_rate[3]) * (1 / log2_of_e);
-            }
-
-            add_row(row(call.gradients.C, sequence, t) + window.state, for_C, window.states, first_channels);
-            add_row(row(call.gradients.B, sequence, t) + window.state, for_B, window.states, first_channels);
-            const Vector4 u = load<Vector4>(stretch.u + i * block_channels);
-            Vector4 for_u[1] = {load<Vector4>(step) * from_input};
-            Vector4 for_delta[1] = {load<Vector4>(slope + i * block_channels) * (u * from_input + from_rate)};
-            if (first_states) {
-                for_u[0] += D * gy;
-                gradient_D += gy * u;
-            }
-            gradient_bias += for_delta[0];
-            add_row(row(call.gradients.u, sequence, t) + window.channel, for_u, window.channels, first_states);
-            add_row(row(call.gradients.delta, sequence, t) + window.channel, for_delta, window.channels, first_states);
         }
+
+        Vector4 from_input = {}, from_rate = {};
+        if (stretch.mask[i] != 0.0f) {
+            V B[vectors], by_input[block_channels], by_rate[block_channels];
+            load_row(B, B_rows[i], window.states);
+            Group<V, vectors> decay;
+            restore(decay, workspace.decays, i);
+            restore(h, workspace.states, i);
+            for (int c = 0; c < block_channels; c++) {
+                by_input[c] = dot(gradient.at[c], B);
+                V product[vectors];
+                for (int v = 0; v < vectors; v++) {
+                    for_B[v] += drive[c] * gradient.at[c][v];
+                    gradient.at[c][v] *= decay.at[c][v];
+                    product[v] = gradient.at[c][v] * h.at[c][v];
+                    for_A.at[c][v] += step[c] * product[v];
+                }
+                by_rate[c] = dot(product, rates.at[c]);
+            }
+            from_input = sums(by_input[0], by_input[1], by_input[2], by_input[3]);
+            from_rate = sums(by_rate[0], by_rate[1], by_rate[2], by_rate[3]) * (1 / log2_of_e);
+        }
+
+        add_row(for_C_rows[i], for_C, window.states, first_channels);
+        add_row(for_B_rows[i], for_B, window.states, first_channels);
+        const Vector4 u = load<Vector4>(stretch.u + i * pitch + offset);
+        Vector4 for_u[1] = {load<Vector4>(step) * from_input};
+        Vector4 for_delta[1] = {load<Vector4>(slope + i * pitch + offset) * (u * from_input + from_rate)};
+        for_bias[0] += for_delta[0];
+        if (first_states) {
+            for_u[0] += D * gy;
+            for_D[0] += gy * u;
+        }
+        add_row(for_u_rows[i], for_u, window.channels, first_states);
+        add_row(for_delta_rows[i], for_delta, window.channels, first_states);
     }
 
     for (int c = 0; c < window.channels; c++) {
-        add_row(sums_A + (window.channel + c) * scan.states + window.state, gradient_A.at[c], window.states, false);
+        float* row = sums_of_part.A + (window.channel + c) * scan.states + window.state;
+        add_row(row, for_A.at[c], window.states, false);
     }
-    Vector4 for_D[1] = {gradient_D}, for_bias[1] = {gradient_bias};
-    add_row(sums_D + window.channel, for_D, window.channels, false);
-    add_row(sums_bias + window.channel, for_bias, window.channels, false);
+    add_row(sums_of_part.D + window.channel, for_D, window.channels, false);
+    add_row(sums_of_part.delta_bias + window.channel, for_bias, window.channels, false);
+}
+
+template <class Kind>
+HYPERLINE_INLINE void scan_span(const BackwardCall& call, int64_t sequence, const Span& span,
+                                const Workspace& workspace, const Sums& sums_of_part) {
+    const hyperline_scan& scan = call.scan;
+    using State = Group<typename Kind::V, Kind::vectors>;
+    const float* h0 = scan.h0 + sequence * scan.h0_sequence_stride;
+    const int64_t last = stretches(scan) - 1, each = windows<Kind>(scan);
+    Stretch<capacity> stretch;
+    float slope[capacity * span_channels];
+
+    int64_t index = 0;
+    for_windows<Kind>(scan, span, [&](const Window& window) {
+        State h, none = {};
+        load_group(h, h0, window, scan.states);
+        save(workspace.checkpoints, index, h);
+        save(workspace.carried, index++, none);
+    });
+    for (int64_t part = 0; part < last; part++) {
+        stage<typename Kind::V>(stretch, nullptr, scan, sequence, span, part * capacity);
+        index = part * each;
+        for_windows<Kind>(scan, span, [&](const Window& window) {
+            State h;
+            restore(h, workspace.checkpoints, index);
+            recompute<false>(h, scan, sequence, span, window, stretch, workspace);
+            save(workspace.checkpoints, each + index++, h);
+        });
+    }
+    for (int64_t part = last; part >= 0; part--) {
+        stage<typename Kind::V>(stretch, slope, scan, sequence, span, part * capacity);
+        index = 0;
+        for_windows<Kind>(scan, span, [&](const Window& window) {
+            State h, gradient;
+            restore(h, workspace.checkpoints, part * each + index);
+            restore(gradient, workspace.carried, index);
+            scan_window(call, sequence, span, window, stretch, slope, workspace, h, gradient, sums_of_part);
+            save(workspace.carried, index++, gradient);
+        });
+    }
 }
 
 }  // namespace
@@ -167,18 +215,16 @@ void scan_window(const BackwardCall& call, int64_t sequence, const Window& windo
 void scan_backward(const BackwardCall& call, int64_t part, float* memory) {
     const hyperline_scan& scan = call.scan;
     float* sums_A = call.sums + part * (scan.channels * (scan.states + 2));
-    float *sums_D = sums_A + scan.channels * scan.states, *sums_bias = sums_D + scan.channels;
+    const Sums sums_of_part = {sums_A, sums_A + scan.channels * scan.states,
+                               sums_A + scan.channels * (scan.states + 1)};
     const int64_t from = scan.sequences * part / call.parts, to = scan.sequences * (part + 1) / call.parts;
     with_vectors(scan.states, [&](auto kind) {
         using Kind = decltype(kind);
-        constexpr int64_t entry = block_channels * Kind::states;
-        const Workspace workspace = {memory, memory + capacity * entry, memory + 2 * capacity * entry};
+        float *decays = memory + capacity * group_floats<Kind>, *carried = decays + capacity * group_floats<Kind>;
+        const Workspace workspace = {memory, decays, carried, carried + windows<Kind>(scan) * group_floats<Kind>};
         for (int64_t sequence = from; sequence < to; sequence++) {
-            for (int64_t channel = 0; channel < scan.channels; channel += block_channels) {
-                for (int64_t state = 0; state < scan.states; state += Kind::states) {
-                    scan_window<typename Kind::V, Kind::vectors>(call, sequence, window_at<Kind>(scan, channel, state),
-                                                                 workspace, sums_A, sums_D, sums_bias);
-                }
+            for (int64_t channel = 0; channel < scan.channels; channel += span_channels) {
+                scan_span<Kind>(call, sequence, span_at(scan, channel), workspace, sums_of_part);
             }
         }
     });
@@ -186,7 +232,8 @@ void scan_backward(const BackwardCall& call, int64_t part, float* memory) {
 
 int64_t scan_backward_workspace(const hyperline_scan& scan) {
     return with_vectors(scan.states, [&](auto kind) {
-        return (2 * capacity + stretches(scan)) * block_channels * decltype(kind)::states;
+        using Kind = decltype(kind);
+        return (2 * capacity + (1 + stretches(scan)) * windows<Kind>(scan)) * group_floats<Kind>;
     });
 }
 

@@ -21,37 +21,37 @@ HYPERLINE_INLINE Vector4 read_out(const Group<V, vectors>& h, const V (&C)[vecto
 }
 
 template <class V, int vectors>
-void scan_window(const ForwardCall& call, int64_t sequence, const Window& window) {
+HYPERLINE_INLINE void scan_window(const ForwardCall& call, int64_t sequence, const Span& span, const Window& window,
+                                  const Stretch<capacity>& stretch) {
     const hyperline_scan& scan = call.scan;
     const bool first_group = window.state == 0;
+    const int64_t pitch = span.pitch(), offset = window.channel - span.channel;
+    const Rows<const float> B_rows(scan, scan.B, sequence, stretch.first, window.state);
+    const Rows<const float> C_rows(scan, scan.C, sequence, stretch.first, window.state);
+    const Rows<float> y_rows(scan, call.y, sequence, stretch.first, window.channel);
     const Vector4 D = load_some<Vector4>(scan.D + window.channel, window.channels);
     const Group<V, vectors> rates = load_rates<V, vectors>(scan, window);
+    // Between stretches the state waits in the output.
+    float* state = call.h + sequence * scan.channels * scan.states;
     Group<V, vectors> h;
-    load_group(h, scan.h0 + sequence * scan.h0_sequence_stride, window, scan.states);
+    load_group(h, stretch.first ? state : scan.h0 + sequence * scan.h0_sequence_stride, window, scan.states);
 
-    Stretch<capacity> stretch;
-    for (int64_t first = 0; first < scan.length; first += capacity) {
-        const int64_t count = least(capacity, scan.length - first);
-        stage<V>(stretch, nullptr, scan, sequence, window, first, count);
-        for (int64_t i = 0; i < count; i++) {
-            const int64_t t = place(scan, first + i);
-            V C[vectors];
-            load_row(C, row(scan.C, sequence, t) + window.state, window.states);
-            if (stretch.mask[i] != 0.0f) {
-                V B[vectors], decay[vectors];
-                load_row(B, row(scan.B, sequence, t) + window.state, window.states);
-                for (int c = 0; c < block_channels; c++) {
-                    const int64_t k = i * block_channels + c;
-                    advance(h.at[c], decay, rates.at[c], B, stretch.step[k], stretch.drive[k]);
-                }
+    for (int64_t i = 0; i < stretch.count; i++) {
+        const int64_t k = i * pitch + offset;
+        V C[vectors];
+        load_row(C, C_rows[i], window.states);
+        if (stretch.mask[i] != 0.0f) {
+            V B[vectors], decay[vectors];
+            load_row(B, B_rows[i], window.states);
+            for (int c = 0; c < block_channels; c++) {
+                advance(h.at[c], decay, rates.at[c], B, stretch.step[k + c], stretch.drive[k + c]);
             }
-            float* y = row(call.y, sequence, t) + window.channel;
-            const Vector4 before = first_group ? D * load<Vector4>(stretch.u + i * block_channels)
-                                               : load_some<Vector4>(y, window.channels);
-            store_some(y, before + read_out(h, C), window.channels);
         }
+        const Vector4 before =
+            first_group ? D * load<Vector4>(stretch.u + k) : load_some<Vector4>(y_rows[i], window.channels);
+        store_some(y_rows[i], before + read_out(h, C), window.channels);
     }
-    store_group(call.h + sequence * scan.channels * scan.states, h, window, scan.states);
+    store_group(state, h, window, scan.states);
 }
 
 }  // namespace
@@ -60,10 +60,15 @@ void scan_forward(const ForwardCall& call, int64_t first, int64_t last) {
     const hyperline_scan& scan = call.scan;
     with_vectors(scan.states, [&](auto kind) {
         using Kind = decltype(kind);
+        Stretch<capacity> stretch;
         for (int64_t unit = first; unit < last; unit++) {
-            const int64_t sequence = unit / call.blocks, channel = unit % call.blocks * block_channels;
-            for (int64_t state = 0; state < scan.states; state += Kind::states) {
-                scan_window<typename Kind::V, Kind::vectors>(call, sequence, window_at<Kind>(scan, channel, state));
+            const int64_t sequence = unit / call.spans;
+            const Span span = span_at(scan, unit % call.spans * span_channels);
+            for (int64_t from = 0; from < scan.length; from += capacity) {
+                stage<typename Kind::V>(stretch, nullptr, scan, sequence, span, from);
+                for_windows<Kind>(scan, span, [&](const Window& window) {
+                    scan_window<typename Kind::V, Kind::vectors>(call, sequence, span, window, stretch);
+                });
             }
         }
     });

@@ -9,9 +9,16 @@
 #include <cstdint>
 #include <utility>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
 #define HYPERLINE_INLINE inline __attribute__((always_inline))
 
-// Clang and GCC 12 have shufflevector; JetPack 6 still compiles with GCC 11.
+// Clang and GCC 12 have shufflevector; JetPack 6 still compiles with GCC 11, whose shuffle keeps the width. There the
+// vectors have four lanes and are not halved.
 #if defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)
 #define HYPERLINE_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
@@ -66,25 +73,52 @@ HYPERLINE_INLINE V broadcast(float value) {
     return value - V{};
 }
 
-// 2^x within 1.8 units in the last place for |x| < 126; beyond, 2^-126 or 2^127. exp2(0) is exactly 1, NaN stays NaN.
-// 12 operations: clamp, split x = n + f with |f| <= 1/2 by adding a constant whose last place is 1, 2^f = 1 + f q(f), n
-// into the exponent. q is the minimax fit of degree 4 in units in the last place.
+// NaN stays NaN: of two operands the instructions return the second where one is not a number.
+#if defined(__SSE2__)
+HYPERLINE_INLINE Vector4 clamp(Vector4 x, Vector4 low, Vector4 high) {
+    return _mm_min_ps(high, _mm_max_ps(low, x));
+}
+#endif
+#if defined(__AVX__)
+HYPERLINE_INLINE Vector<8> clamp(Vector<8> x, Vector<8> low, Vector<8> high) {
+    return _mm256_min_ps(high, _mm256_max_ps(low, x));
+}
+#endif
+#if defined(__ARM_NEON)
+HYPERLINE_INLINE Vector4 clamp(Vector4 x, Vector4 low, Vector4 high) {
+    return vminq_f32(high, vmaxq_f32(low, x));
+}
+#endif
+
+// 2^f for |f| <= 1/2: 1 + f q(f), q the minimax fit of degree 4 in units in the last place. exp2 is exactly 1 at 0.
 template <class V>
-HYPERLINE_INLINE V exp2(V x) {
-    typedef decltype(x < x) Bits;
-    const V lowest = broadcast<V>(-126.0f), highest = broadcast<V>(127.0f);
-    x = x < lowest ? lowest : x;
-    x = x > highest ? highest : x;
-    const float shift = 12582912.0f;  // 1.5 * 2^23
-    const V shifted = x + shift;
-    const V f = x - (shifted - shift);
+HYPERLINE_INLINE V exp2_of_fraction(V f) {
     V q = 0.0013225708f * f + 0.009671763f;
     q = q * f + 0.055508915f;
     q = q * f + 0.24022236f;
     q = q * f + 0.6931468f;
-    const V power = q * f + 1.0f;
+    return q * f + 1.0f;
+}
+
+// 2^x within 1.8 units in the last place for |x| < 126; beyond, 2^-126 or 2^127. NaN stays NaN. 12 operations: clamp,
+// split x = n + f by adding a constant whose last place is 1, n into the exponent of 2^f.
+template <class V>
+HYPERLINE_INLINE V exp2(V x) {
+    typedef decltype(x < x) Bits;
+    x = clamp(x, broadcast<V>(-126.0f), broadcast<V>(127.0f));
+    const float shift = 12582912.0f;  // 1.5 * 2^23
+    const V shifted = x + shift;
+    const V power = exp2_of_fraction(x - (shifted - shift));
     return reinterpret_cast<V>(reinterpret_cast<Bits>(power) + (reinterpret_cast<Bits>(shifted) << 23));
 }
+
+#if HYPERLINE_LANES == 16
+// AVX-512 splits and scales in one instruction each, at any size of x: 8 operations.
+HYPERLINE_INLINE Vector<16> exp2(Vector<16> x) {
+    const Vector<16> whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    return _mm512_scalef_ps(exp2_of_fraction(x - whole), whole);
+}
+#endif
 
 // softplus(x) = max(x, 0) + log1p(z) with z = exp(-|x|), and log1p(z) = 2 atanh(z / (2 + z)): relative error about
 // 3e-7 also for small steps, where log(1 + z) has no digits left. Its slope, the logistic function, falls out.
@@ -112,16 +146,18 @@ HYPERLINE_INLINE V zip_pairs(V a, V b, std::integer_sequence<int, i...>) {
     return HYPERLINE_SHUFFLE(a, b, (i / 4 * 4 + from + i % 2 + i % 4 / 2 * lanes_of<V>)...);
 }
 
+template <class V, int... i>
+HYPERLINE_INLINE auto sum_of_halves(V v, std::integer_sequence<int, i...>) {
+    return HYPERLINE_SHUFFLE(v, v, i...) + HYPERLINE_SHUFFLE(v, v, (i + lanes_of<V> / 2)...);
+}
+
+// The sum of a vector's halves, of their halves, and so on down to four lanes.
 HYPERLINE_INLINE Vector4 fold(Vector4 v) {
     return v;
 }
 template <class V>
 HYPERLINE_INLINE Vector4 fold(V v) {
-    typedef Vector<lanes_of<V> / 2> Half;
-    Half low, high;
-    __builtin_memcpy(&low, &v, sizeof low);
-    __builtin_memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof low, sizeof high);
-    return fold(low + high);
+    return fold(sum_of_halves(v, std::make_integer_sequence<int, lanes_of<V> / 2>{}));
 }
 
 // The sums of all lanes of four vectors, as four lanes: 9 operations and 2 for every halving down to four lanes.
