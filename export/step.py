@@ -30,8 +30,10 @@ from hyperline.bundle.card import (
     VALID_INPUT,
     StateTensor,
 )
+from hyperline.export.folded import StepNetwork
 from hyperline.plugins.onnx_functions import DOMAIN, OPS_VERSION, OPSET, add_functions
 from hyperline.train.model import MULTIPLE, MambaMoE, check_block_lines
+from hyperline.train.ops import Ops
 
 
 class SymbolicOps:
@@ -83,15 +85,17 @@ class StreamingStep(nn.Module):
 
     mean: Tensor
     weight: Tensor
+    bias: Tensor
 
-    def __init__(self, network: MambaMoE, block_lines: int) -> None:
+    def __init__(self, network: MambaMoE, block_lines: int, ops: Ops | None = None) -> None:
         super().__init__()
-        self.network = network
+        self.network = StepNetwork(network, SymbolicOps() if ops is None else ops)
         self.block_lines = block_lines
         self.state_names = tuple(spec.name for spec in network.state_specs())
         projection, stem = network.mnf_projection.double(), network.stem.weight.detach().double()
         self.register_buffer("mean", network.mnf_mean.clone())
         self.register_buffer("weight", (projection @ stem.T).float())
+        self.register_buffer("bias", network.stem.bias.detach().clone())
 
     def forward(self, lines: Tensor, valid: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """Classify one block.
@@ -105,17 +109,13 @@ class StreamingStep(nn.Module):
             labels (K, W) uint8, 0 where not valid; confidence (K, W), the softmax of the label, 0 where not
             valid; logits (K, W, classes); and the next states.
         """
-        # A NaN times a mask of zero is still NaN: invalid pixels become the mean spectrum instead.
-        centred = torch.where(valid.unsqueeze(-1), lines - self.mean, 0.0)
-        stem = centred @ self.weight + self.network.stem.bias  # (K, W, C)
-        prediction = self.network.classify(
-            stem, valid, self.block_lines, dict(zip(self.state_names, states, strict=True))
-        )
-        logits = prediction.logits[0]
+        stem = torch.addmm(self.bias, (lines - self.mean).flatten(0, 1), self.weight)  # (K W, C)
+        logits, following = self.network(stem, valid, dict(zip(self.state_names, states, strict=True)))
+        logits = logits.unflatten(0, (self.block_lines, -1))
         probability, index = torch.softmax(logits, dim=-1).max(dim=-1)
         labels = torch.where(valid, index + 1, 0).to(torch.uint8)
         confidence = torch.where(valid, probability, 0.0)
-        return labels, confidence, logits, *prediction.state.values()
+        return labels, confidence, logits, *following.values()
 
 
 def state_tensors(network: MambaMoE) -> tuple[StateTensor, ...]:
@@ -147,7 +147,6 @@ def export_step(network: MambaMoE, block_lines: int, class_names: Sequence[str])
     """
     check_block_lines(block_lines)
     network = copy.deepcopy(network).eval()
-    network.use_ops(SymbolicOps())
     step = StreamingStep(network, block_lines).eval()
     states = state_tensors(network)
 
@@ -184,6 +183,7 @@ def export_step(network: MambaMoE, block_lines: int, class_names: Sequence[str])
     assert program is not None
     model = add_functions(program.model_proto)
     _make_readable(model)
+    _lighten(model.graph)
     onnx.helper.set_model_props(
         model,
         {
@@ -241,6 +241,27 @@ def _make_readable(model: onnx.ModelProto) -> None:
     graph.name = "hyperline_step"
     model.producer_name = "hyperline"
     model.producer_version = __version__
+
+
+def _lighten(graph: onnx.GraphProto) -> None:
+    """Leave out what only costs time.
+
+    - The last state of a scan that nobody reads: written out, those of the spectral experts alone are 5 MB a block.
+    - An ``Add`` before a norm becomes a ``Sum``. They mean the same, but ONNX Runtime fuses the former with the norm
+      into a kernel that takes twice as long, on rows of 16 numbers, as the two apart.
+    """
+    read = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+    norms = {node.input[0] for node in graph.node if node.op_type == "LayerNormalization"}
+    unread = set()
+    for node in graph.node:
+        if node.op_type == "SelectiveScan" and node.output[1] not in read:
+            unread.add(node.output[1])
+            node.output[1] = ""
+        elif node.op_type == "Add" and node.output[0] in norms:
+            node.op_type = "Sum"
+    kept = [info for info in graph.value_info if info.name not in unread]
+    del graph.value_info[:]
+    graph.value_info.extend(kept)
 
 
 def _layer(name: str) -> str:
