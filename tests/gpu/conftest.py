@@ -85,13 +85,14 @@ SCAN_ROWS = {
     "long steps": {"delta_mean": 3.0},
     "along track": {"S": 1024, "L": 8, "D": 16},
     "over the spectrum": {"S": 600, "L": 8, "D": 16, "initial_state": False},
-    "across track": {"S": 8, "L": 1024, "D": 16, "initial_state": False, "mask_rows": 8, "mask_steps": 1024, "masked": 0.1},
+    "across track": {"S": 8, "L": 1024, "D": 16, "initial_state": False},
+    "across track, masked": {"S": 8, "L": 1024, "D": 16, "mask_rows": 8, "mask_steps": 1024, "masked": 0.1},
     "across track, the least expert": {"S": 4, "L": 512, "D": 4, "initial_state": False},
     "across track, more channels than a block": {"S": 3, "L": 200, "D": 19},
     "across track, 32 states": {"S": 2, "L": 257, "D": 5, "N": 32},
     "across track, slow decay": {"S": 4, "L": 1024, "D": 8, "delta_mean": -8.0},
     "more sequences than a warp, more steps than a chunk": {"S": 500, "L": 70, "D": 5},
-}  # fmt: skip
+}
 
 
 @pytest.fixture(params=SCAN_ROWS.values(), ids=SCAN_ROWS.keys())

@@ -27,7 +27,9 @@ class Emulation:
 
     def __init__(self, program, has_half):
         self.has_half = has_half
-        self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.process = subprocess.Popen(
+            [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
 
     def _call(self, header, inputs, outputs):
         message = struct.pack("<13q", *header) + b"".join(np.ascontiguousarray(array).tobytes() for array in inputs)
@@ -75,12 +77,14 @@ def emulation(tmp_path_factory):
     nvcc = shutil.which("nvcc")
     cuda = [f"-isystem{Path(nvcc).resolve().parents[1] / 'include'}", "-isystem/usr/local/cuda/include"] if nvcc else []
     program = tmp_path_factory.mktemp("emulation") / "emulation"
-    flags = "-std=c++17 -O1 -g -Wall -Wextra -Werror -Wno-unknown-pragmas -ffp-contract=off".split()
+    flags = ["-std=c++17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-ffp-contract=off"]
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     includes = [f"-I{ROOT / 'plugins/include'}", f"-I{ROOT / 'plugins/cuda'}"]
     source = Path(__file__).with_name("emulation.cpp")
     built = subprocess.run(
-        [compiler, *flags, *sanitizers, *includes, *cuda, str(source), "-o", str(program)], capture_output=True, text=True
+        [compiler, *flags, *sanitizers, *includes, *cuda, str(source), "-o", str(program)],
+        capture_output=True,
+        text=True,
     )
     assert built.returncode == 0, built.stderr
     running = Emulation(program, has_half=nvcc is not None)
@@ -121,7 +125,17 @@ sizes = st.fixed_dictionaries(
     steps_first=st.booleans(),
 )
 def test_any_scan_equals_the_reference(
-    emulation, scan_case, sizes, seed, reverse, initial_state, mask_a_sequence, mask_a_step, masked, delta_mean, steps_first
+    emulation,
+    scan_case,
+    sizes,
+    seed,
+    reverse,
+    initial_state,
+    mask_a_sequence,
+    mask_a_step,
+    masked,
+    delta_mean,
+    steps_first,
 ):
     case = scan_case(
         seed,
