@@ -62,7 +62,7 @@ class _Scan(torch.autograd.Function):
         return y, h
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_y: Tensor, _grad_h: Tensor) -> tuple[Tensor | None, ...]:
         inputs = _inputs(ctx.saved_tensors, ctx.reverse)
         by = ctx.library.selective_scan_backward(inputs, grad_y.numpy(), torch.get_num_threads())

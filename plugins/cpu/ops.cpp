@@ -60,6 +60,13 @@ int guarded(const Work& work) noexcept {
 }
 
 void forward(const hyperline_scan& scan, hyperline_output y, float* h) {
+    if (scan.length == 0) {  // the state as it was
+        const int64_t state = scan.channels * scan.states;
+        for (int64_t s = 0; s < scan.sequences; s++) {
+            std::copy_n(scan.h0 + s * scan.h0_sequence_stride, state, h + s * state);
+        }
+        return;
+    }
     const Kernels& kernels = kernels_of_this_machine();
     const ForwardCall call = {scan, y, h, (scan.channels + span_channels - 1) / span_channels};
     const int64_t units = scan.sequences * call.spans;
@@ -73,7 +80,7 @@ void forward(const hyperline_scan& scan, hyperline_output y, float* h) {
 void backward(const hyperline_scan& scan, hyperline_input grad_y, const hyperline_scan_gradients& gradients) {
     const Kernels& kernels = kernels_of_this_machine();
     const int64_t decays = scan.channels * scan.states, width = decays + 2 * scan.channels;
-    const int64_t parts = std::min<int64_t>(scan.sequences, 64);
+    const int64_t parts = scan.length ? std::min<int64_t>(scan.sequences, 64) : 0;
     const int threads = worthwhile_threads(scan);
     // A whole number of cache lines, so that no two workers share one.
     const int64_t each = (kernels.backward_workspace(scan) + 15) / 16 * 16;
