@@ -251,7 +251,7 @@ class StepMixture(nn.Module):
         lines = [f"{name}.line" for name in self.experts]
         past = F.pad(torch.cat([state[name] for name in lines], dim=-1), (0, widths[-1]))
         following = dict(zip(lines, v[-1:].split(widths, dim=-1), strict=False))
-        v = F.silu(_convolve(v, past, self.conv_weight, self.conv_bias))
+        v = F.silu(_rows_of(_convolve(v, past, self.conv_weight, self.conv_bias)))
         *across, turned = v.split([*widths[:2], sum(widths[2:])], dim=-1)
         turned = turned.transpose(0, 1)  # (W, K, I)
         inputs = [*across, *turned.split(widths[2:], dim=-1)]
@@ -277,8 +277,9 @@ class StepUnit(nn.Module):
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
         """Refine (K, W, C); returns the same shape and the next state."""
         y, first = self.first(F.relu(x), state["first"])
-        y, second = self.second(F.relu(y), state["second"])
-        return x + y, {"first": first, "second": second}
+        # before the layout changes back: the runtime then does it in the convolution
+        y, second = self.second(_rows_of(F.relu(y)), state["second"])
+        return x + _rows_of(y), {"first": first, "second": second}
 
 
 class StepConv(nn.Module):
@@ -289,7 +290,7 @@ class StepConv(nn.Module):
         self.weight, self.bias = conv.weight, conv.bias
 
     def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """Convolve (K, W, C) after the line ``past`` (1, W, C); returns the same shape and the last line."""
+        """Convolve (K, W, C) after the line ``past`` (1, W, C); returns (1, C, K, W) and the last line."""
         return _convolve(x, past, self.weight, self.bias), x[-1:]
 
 
@@ -354,11 +355,15 @@ def _along_track(direction: Direction) -> bool:
 
 
 def _convolve(x: Tensor, past: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Convolve x (K, W, C) by 3x3, after the line ``past`` (1, W, C); each output sees C / groups channels."""
+    """Convolve x (K, W, C) by 3x3, after the line ``past`` (1, W, C); returns (1, C, K, W)."""
     window = torch.cat([past, x]).unsqueeze(0).permute(0, 3, 1, 2)  # (1, C, K + 1, W)
     # samples: a zero on either side; lines: a zero below, where the block ends
-    y = F.conv2d(F.pad(window, (1, 1, 0, 1)), weight, bias, groups=x.shape[2] // weight.shape[1])
-    return y.permute(0, 2, 3, 1).squeeze(0)
+    return F.conv2d(F.pad(window, (1, 1, 0, 1)), weight, bias, groups=x.shape[2] // weight.shape[1])
+
+
+def _rows_of(image: Tensor) -> Tensor:
+    """Lay out (1, C, K, W) as (K, W, C)."""
+    return image.permute(0, 2, 3, 1).squeeze(0)
 
 
 def _pool(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from hyperline.bundle.card import LABELS_OUTPUT, LINES_INPUT, LOGITS_OUTPUT, VAL
 from hyperline.errors import HyperlineError
 from hyperline.export.excerpt import Excerpt
 from hyperline.export.step import state_tensors
+from hyperline.plugins.onnxruntime_ops import try_native_ops
 from hyperline.train.model import MambaMoE
 
 # Several blocks, because the carried state must be right too; and enough pixels that one label in 10 000, a tie
@@ -35,7 +36,7 @@ class Parity:
         max_state_difference: largest difference of a carried value after the last block, relative to the value
             where that is above 1.
         equal_labels: fraction of the valid pixels given the same label.
-        pixels: valid pixels compared.
+        pixels: valid pixels compared, each way of running the graph on its own.
     """
 
     max_logit_difference: float
@@ -69,11 +70,11 @@ def parity_lines(block_lines: int) -> int:
 
 
 def check_parity(network: MambaMoE, model: bytes, excerpt: Excerpt, block_lines: int) -> Parity:
-    """Stream real lines through the network and through the graph in plain onnxruntime, and compare.
+    """Stream real lines through the network and through the graph in onnxruntime, and compare.
 
-    The graph runs on its function bodies, with no operator of ours registered. Two widths are streamed over
-    several blocks, one of whose lines is lost: the full one from zero state, and the half from a random state,
-    because the state of an expert that the router never picks for these lines would stay zero and hide a fault.
+    The graph runs on its function bodies, and again on the native operators where they are installed. Two widths are
+    streamed over several blocks, one of whose lines is lost: the full one from zero state, and the half from a random
+    state, because the state of an expert that the router never picks for these lines would stay zero and hide a fault.
 
     Args:
         network: the trained network, as it was trained: nothing folded, operators in PyTorch.
@@ -90,14 +91,16 @@ def check_parity(network: MambaMoE, model: bytes, excerpt: Excerpt, block_lines:
         raise HyperlineError(f"parity needs {total} lines with a valid pixel, there are {len(excerpt.lines)}")
     narrow = excerpt.narrower()
     runs = (
-        (excerpt, _initial_state(network, excerpt, scale=0.0)),
-        (narrow, _initial_state(network, narrow, scale=1.0)),
+        (_lossy(excerpt, block_lines), _initial_state(network, excerpt, scale=0.0)),
+        (_lossy(narrow, block_lines), _initial_state(network, narrow, scale=1.0)),
     )
+    expected = [classify(network, part.lines, part.valid, block_lines, state) for part, state in runs]
     try:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # the export's own figures should not depend on the machine's cores
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        pairs = [_answers(network, session, part, state, block_lines) for part, state in runs]
+        pairs = [
+            (answer, _stream(network, session, part, block_lines, state))
+            for session in _sessions(model)
+            for answer, (part, state) in zip(expected, runs, strict=True)
+        ]
     # onnxruntime derives its errors from Exception alone and gives them no common base.
     except Exception as error:
         raise HyperlineError(f"the exported graph does not run in onnxruntime: {error}") from error
@@ -135,6 +138,15 @@ def check_parity(network: MambaMoE, model: bytes, excerpt: Excerpt, block_lines:
     return parity
 
 
+def _sessions(model: bytes) -> Iterator[onnxruntime.InferenceSession]:
+    """Load the graph on its function bodies, then on the native operators if they are installed."""
+    for native_ops in (False, True):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # the export's own figures should not depend on the machine's cores
+        if not native_ops or try_native_ops(options):
+            yield onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
 def classify(
     network: MambaMoE,
     lines: NDArray[np.float32],
@@ -165,27 +177,17 @@ def _initial_state(network: MambaMoE, excerpt: Excerpt, scale: float) -> dict[st
     return {name: scale * torch.randn(tensor.shape, generator=generator) for name, tensor in zeros.items()}
 
 
-def _answers(
-    network: MambaMoE,
-    session: onnxruntime.InferenceSession,
-    excerpt: Excerpt,
-    state: Mapping[str, Tensor],
-    block_lines: int,
-) -> tuple[Answer, Answer]:
-    """Ask the network and the graph; one line of the second block is lost."""
+def _lossy(excerpt: Excerpt, block_lines: int) -> Excerpt:
+    """Lose one line of the second block."""
     valid = excerpt.valid.copy()
     valid[block_lines + 1] = False
-    return (
-        classify(network, excerpt.lines, valid, block_lines, state),
-        _stream(network, session, excerpt.lines, valid, block_lines, state),
-    )
+    return Excerpt(excerpt.lines, valid)
 
 
 def _stream(
     network: MambaMoE,
     session: onnxruntime.InferenceSession,
-    lines: NDArray[np.float32],
-    valid: NDArray[np.bool_],
+    excerpt: Excerpt,
     block_lines: int,
     state: Mapping[str, Tensor],
 ) -> Answer:
@@ -194,9 +196,9 @@ def _stream(
     carried = {tensors[name].input: tensor.numpy() for name, tensor in state.items()}
     wanted = [LABELS_OUTPUT, LOGITS_OUTPUT, *(tensor.output for tensor in tensors.values())]
     labels, logits = [], []
-    for first in range(0, len(lines), block_lines):
+    for first in range(0, len(excerpt.lines), block_lines):
         block = slice(first, first + block_lines)
-        outputs = session.run(wanted, {LINES_INPUT: lines[block], VALID_INPUT: valid[block], **carried})
+        outputs = session.run(wanted, {LINES_INPUT: excerpt.lines[block], VALID_INPUT: excerpt.valid[block], **carried})
         labels.append(outputs[0])
         logits.append(outputs[1])
         carried = dict(zip(carried, outputs[2:], strict=True))

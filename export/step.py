@@ -19,6 +19,7 @@ from contextlib import contextmanager
 
 import onnx
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hyperline import __version__
@@ -31,7 +32,9 @@ from hyperline.bundle.card import (
     StateTensor,
 )
 from hyperline.export.folded import StepNetwork
-from hyperline.plugins.onnx_functions import DOMAIN, OPS_VERSION, OPSET, add_functions
+from hyperline.plugins import DOMAIN, OPS_VERSION
+from hyperline.plugins.onnx_functions import OPSET, add_functions
+from hyperline.plugins.onnxruntime_ops import OPS_VERSION_KEY
 from hyperline.train.model import MULTIPLE, MambaMoE, check_block_lines
 from hyperline.train.ops import Ops
 
@@ -79,23 +82,27 @@ class SymbolicOps:
 class StreamingStep(nn.Module):
     """A trained network as the step that a runtime calls for each block.
 
-    The noise-whitening map and the first learned layer become one matrix. The mean spectrum is still
-    subtracted before it: folded into the bias too, it would be the difference of two large float32 sums.
+    The noise-whitening map and the first learned layer become one matrix where that saves multiplications: not for
+    many bands, since the components between the two are few. The mean spectrum is subtracted before: folded into the
+    bias too, it would be the difference of two large float32 sums.
     """
 
     mean: Tensor
-    weight: Tensor
-    bias: Tensor
 
     def __init__(self, network: MambaMoE, block_lines: int, ops: Ops | None = None) -> None:
         super().__init__()
         self.network = StepNetwork(network, SymbolicOps() if ops is None else ops)
         self.block_lines = block_lines
         self.state_names = tuple(spec.name for spec in network.state_specs())
-        projection, stem = network.mnf_projection.double(), network.stem.weight.detach().double()
         self.register_buffer("mean", network.mnf_mean.clone())
-        self.register_buffer("weight", (projection @ stem.T).float())
-        self.register_buffer("bias", network.stem.bias.detach().clone())
+        projection, weight = network.mnf_projection.T.double(), network.stem.weight.detach().double()
+        self.components: nn.Linear | None = None
+        if projection.numel() + weight.numel() < weight.shape[0] * projection.shape[1]:
+            padding = -projection.shape[0] % 16  # matrix products run in vectors; what is made of a zero is zero
+            self.components = _linear(F.pad(projection, (0, 0, 0, padding)))
+            self.stem = _linear(F.pad(weight, (0, padding)), network.stem.bias)
+        else:
+            self.stem = _linear(weight @ projection, network.stem.bias)
 
     def forward(self, lines: Tensor, valid: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """Classify one block.
@@ -109,13 +116,23 @@ class StreamingStep(nn.Module):
             labels (K, W) uint8, 0 where not valid; confidence (K, W), the softmax of the label, 0 where not
             valid; logits (K, W, classes); and the next states.
         """
-        stem = torch.addmm(self.bias, (lines - self.mean).flatten(0, 1), self.weight)  # (K W, C)
-        logits, following = self.network(stem, valid, dict(zip(self.state_names, states, strict=True)))
+        spectra = (lines - self.mean).flatten(0, 1)  # (K W, bands)
+        if self.components is not None:
+            spectra = self.components(spectra)
+        logits, following = self.network(self.stem(spectra), valid, dict(zip(self.state_names, states, strict=True)))
         logits = logits.unflatten(0, (self.block_lines, -1))
         probability, index = torch.softmax(logits, dim=-1).max(dim=-1)
         labels = torch.where(valid, index + 1, 0).to(torch.uint8)
         confidence = torch.where(valid, probability, 0.0)
         return labels, confidence, logits, *following.values()
+
+
+def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    layer.weight.data = weight.float()
+    if bias is not None:
+        layer.bias.data = bias.detach().clone()
+    return layer
 
 
 def state_tensors(network: MambaMoE) -> tuple[StateTensor, ...]:
@@ -187,7 +204,7 @@ def export_step(network: MambaMoE, block_lines: int, class_names: Sequence[str])
     onnx.helper.set_model_props(
         model,
         {
-            "hyperline.ops_version": str(OPS_VERSION),
+            OPS_VERSION_KEY: str(OPS_VERSION),
             "hyperline.block_lines": str(block_lines),
             "hyperline.bands": str(network.config.bands),
             "hyperline.sample_multiple": str(MULTIPLE),

@@ -9,8 +9,9 @@ from __future__ import annotations
 import onnx
 import onnx.parser
 
-DOMAIN = "hyperline"
-OPS_VERSION = 1
+from hyperline.plugins import DOMAIN as DOMAIN
+from hyperline.plugins import OPS_VERSION as OPS_VERSION
+
 # The oldest opset that has all the bodies need (ReduceSum with an axes input, Shape with start and end) and that
 # torch's exporter writes without converting; older runtimes on the device read it.
 OPSET = 18

@@ -17,6 +17,7 @@ from hyperline.bundle.card import (
     Card,
 )
 from hyperline.errors import HyperlineError
+from hyperline.plugins.onnxruntime_ops import runs_native_ops, try_native_ops
 from hyperline.runtime.blocks import Block
 from hyperline.runtime.engines.engine import Engine, Outputs
 
@@ -33,8 +34,18 @@ class OrtCpuEngine(Engine):
 
     name = "ort-cpu"
 
-    def __init__(self, model: bytes, card: Card, threads: int) -> None:
-        """See ``Engine``."""
+    def __init__(self, model: bytes, card: Card, threads: int, native_ops: bool = True) -> None:
+        """See ``Engine``.
+
+        Args:
+            model: the ONNX file.
+            card: what it takes and gives.
+            threads: threads to use.
+            native_ops: run our operators natively where that can be; False: as the model's function bodies.
+
+        Raises:
+            HyperlineError: onnxruntime cannot load the model.
+        """
         super().__init__(model, card, threads)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -43,6 +54,7 @@ class OrtCpuEngine(Engine):
         # Idle threads sleep instead of spinning between blocks: a strip paced at 50 lines/s, two threads, took 0.7
         # instead of 1.9 seconds of CPU time, and its latency on a busy machine fell (measured).
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        registered = native_ops and try_native_ops(options)
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors share no base class
@@ -50,6 +62,7 @@ class OrtCpuEngine(Engine):
                 f"onnxruntime {onnxruntime.__version__} cannot load the model {card.name}: "
                 f"{_first_line(error)}; update onnxruntime, or export the bundle again"
             ) from error
+        self.native_ops = registered and runs_native_ops(self._session)
         self._require_contract()
         self._states: list[list[NDArray[np.float32]]] = []
         self._bindings: list[Any] = []
