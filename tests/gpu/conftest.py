@@ -1,70 +1,91 @@
-"""Cases and tolerances that the emulation on the host and the kernels on a GPU share."""
+"""The CUDA kernels on a GPU where there is one, and their algorithm on the host everywhere."""
+
+import os
+import shutil
+import struct
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hyperline.plugins import reference
+from hyperline.plugins.native import find_library
+from hyperline.plugins.native_cuda import CUDA_LIBRARY, CudaLibrary
+
+ROOT = Path(__file__).resolve().parents[2]
+TYPES = {np.dtype(np.float32): 0, np.dtype(np.float16): 1}
 
 
-class ScanCase:
-    """Random inputs of SelectiveScan in the order of the operator, rounded to the number type under test.
+class Emulation:
+    """A running emulation.cpp."""
 
-    ``masked`` is the share of steps masked, ``mask_rows`` and ``mask_steps`` the mask's shape.
-    """
+    def __init__(self, program, has_half):
+        self.has_half = has_half
+        self.process = subprocess.Popen(
+            [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
 
-    def __init__(
-        self,
-        seed,
-        S=5,
-        L=9,
-        D=7,
-        N=16,
-        dtype=np.float32,
-        reverse=False,
-        initial_state=True,
-        mask_rows=1,
-        mask_steps=1,
-        masked=0.0,
-        delta_mean=-4.0,
-    ):
-        generator = np.random.default_rng(seed)
-        self.dtype, self.reverse = np.dtype(dtype), reverse
-        self.sizes = (S, L, D, N)
+    def _call(self, header, inputs, outputs):
+        message = struct.pack("<13q", *header) + b"".join(np.ascontiguousarray(array).tobytes() for array in inputs)
+        try:
+            self.process.stdin.write(message)
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass
+        status = self.process.stdout.read(8)
+        if len(status) < 8:
+            pytest.fail(self.process.stderr.read().decode()[-3000:])
+        if struct.unpack("<q", status)[0]:
+            return struct.unpack("<q", status)[0]
+        answers = []
+        for shape, dtype in outputs:
+            data = self.process.stdout.read(int(np.prod(shape)) * np.dtype(dtype).itemsize)
+            answers.append(np.frombuffer(data, dtype).reshape(shape))
+        return tuple(answers)
 
-        def normal(*shape):
-            return generator.standard_normal(shape, dtype=np.float32)
+    def scan(self, case, steps_first=False, in_place=False):
+        S, L, D, N = case.sizes
+        inputs = dict(case.inputs)
+        header = (0, TYPES[case.dtype], S, L, D, N, case.reverse, len(inputs["h0"]), *inputs["mask"].shape)
+        if steps_first:
+            inputs |= {name: inputs[name].swapaxes(0, 1) for name in ("u", "delta", "B", "C")}
+        y_shape = (L, S, D) if steps_first else (S, L, D)
+        answer = self._call(
+            (*header, steps_first, in_place, 0), inputs.values(), [(y_shape, case.dtype), ((S, D, N), np.float32)]
+        )
+        if isinstance(answer, int):
+            return answer
+        y, h = answer
+        return (y.swapaxes(0, 1) if steps_first else y), h
 
-        self.inputs = {
-            "u": normal(S, L, D).astype(dtype),
-            "delta": (normal(S, L, D) + np.float32(delta_mean)).astype(dtype),
-            "A": -np.exp(normal(D, N)),
-            "B": normal(S, L, N).astype(dtype),
-            "C": normal(S, L, N).astype(dtype),
-            "D": normal(D),
-            "delta_bias": normal(D),
-            "h0": normal(S, D, N) if initial_state else np.zeros((1, D, N), np.float32),
-            "mask": (generator.random((mask_rows, mask_steps)) >= masked).astype(np.float32),
-        }
-
-    def assert_close(self, y, h):
-        """Compare with the reference: FP32 rtol 1e-5, atol 1e-6 of the state's scale; FP16 rtol 3e-3, atol 5e-3.
-
-        The read-out sums N products of state and C and may cancel: its rounding is that of its largest terms.
-        """
-        expected_y, expected_h = reference.selective_scan(**self.inputs, reverse=self.reverse)
-        scale = max(1.0, np.abs(expected_h).max(), np.abs(self.inputs["h0"]).max())
-        if self.dtype == np.float16:
-            np.testing.assert_allclose(h, expected_h, rtol=3e-3, atol=5e-3, err_msg="h")
-            np.testing.assert_allclose(y.astype(np.float64), expected_y, rtol=3e-3, atol=5e-3, err_msg="y")
-        else:
-            read_scale = scale * max(1.0, np.abs(self.inputs["C"]).max()) * self.sizes[3] ** 0.5
-            np.testing.assert_allclose(h, expected_h, rtol=1e-5, atol=1e-6 * scale, err_msg="h")
-            np.testing.assert_allclose(y, expected_y, rtol=1e-5, atol=1e-6 * read_scale, err_msg="y")
+    def gate(self, logits, k):
+        header = (1, TYPES[logits.dtype], logits.shape[0], 0, logits.shape[1], *[0] * 7, k)
+        return self._call(header, [logits], [(logits.shape, logits.dtype)] * 2)
 
 
 @pytest.fixture(scope="session")
-def scan_case():
-    return ScanCase
+def emulation(tmp_path_factory):
+    compiler = os.environ.get("CXX") or shutil.which("c++")
+    if compiler is None:
+        pytest.skip("no C++ compiler (c++) to build the emulation with")
+    nvcc = shutil.which("nvcc")
+    cuda = [f"-isystem{Path(nvcc).resolve().parents[1] / 'include'}", "-isystem/usr/local/cuda/include"] if nvcc else []
+    program = tmp_path_factory.mktemp("emulation") / "emulation"
+    flags = ["-std=c++17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-ffp-contract=off"]
+    sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    includes = [f"-I{ROOT / 'plugins/include'}", f"-I{ROOT / 'plugins/cuda'}"]
+    source = Path(__file__).with_name("emulation.cpp")
+    built = subprocess.run(
+        [compiler, *flags, *sanitizers, *includes, *cuda, str(source), "-o", str(program)],
+        capture_output=True,
+        text=True,
+    )
+    assert built.returncode == 0, built.stderr
+    running = Emulation(program, has_half=nvcc is not None)
+    yield running
+    running.process.stdin.close()
+    errors = running.process.stderr.read().decode()
+    assert running.process.wait() == 0, errors  # also: what the leak check says
 
 
 # Each row differs from the first in one thing; the right column says why it is there.
@@ -98,3 +119,57 @@ SCAN_ROWS = {
 @pytest.fixture(params=SCAN_ROWS.values(), ids=SCAN_ROWS.keys())
 def scan_row(request):
     return request.param
+
+
+class Gpu:
+    """The kernels on a GPU, with torch to hold the arrays."""
+
+    def __init__(self, torch, library):
+        self.torch, self.library = torch, library
+
+    def put(self, array):
+        return self.torch.from_numpy(np.ascontiguousarray(array)).cuda()
+
+    def empty(self, shape, dtype):
+        # 0xff bytes are NaN: a number that a kernel forgot to write shows.
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        kind = self.torch.float16 if np.dtype(dtype) == np.float16 else self.torch.float32
+        return self.torch.full((size,), 0xFF, dtype=self.torch.uint8, device="cuda").view(kind).view(shape)
+
+    def stream(self):
+        return self.torch.cuda.current_stream().cuda_stream
+
+    def scan(self, case, steps_first=False, in_place=False):
+        S, L, D, N = case.sizes
+        arrays = {name: self.put(array) for name, array in case.inputs.items()}
+        y, h = self.empty((S, L, D), case.dtype), self.empty((S, D, N), np.float32)
+        if steps_first:
+            for name in ("u", "delta", "B", "C"):
+                arrays[name] = arrays[name].transpose(0, 1).contiguous().transpose(0, 1)
+            y = self.empty((L, S, D), case.dtype).transpose(0, 1)
+        if in_place:
+            h = arrays["h0"]
+        self.library.selective_scan(**arrays, reverse=case.reverse, y=y, h=h, stream=self.stream())
+        return y.cpu().numpy(), h.cpu().numpy()
+
+    def gate(self, logits, k):
+        weights, active = self.empty(logits.shape, logits.dtype), self.empty(logits.shape, logits.dtype)
+        self.library.expert_gate(self.put(logits), k, weights=weights, active=active, stream=self.stream())
+        return weights.cpu().numpy(), active.cpu().numpy()
+
+
+@pytest.fixture(scope="session")
+def cuda_library():
+    built = ROOT / "build/cuda/plugins/cuda" / CUDA_LIBRARY
+    library = built if built.is_file() else find_library(CUDA_LIBRARY)
+    if library is None:
+        pytest.skip(f"{CUDA_LIBRARY} is not built: make native-cuda")
+    return CudaLibrary(library)
+
+
+@pytest.fixture(scope="session")
+def gpu(cuda_library):
+    torch = pytest.importorskip("torch", reason="torch holds the arrays of the GPU tests and is not installed")
+    if not torch.cuda.is_available():
+        pytest.skip("no NVIDIA GPU, or a torch without CUDA: the kernels were compiled but are not run here")
+    return Gpu(torch, cuda_library)

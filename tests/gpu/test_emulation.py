@@ -2,14 +2,8 @@
 
 The algorithm of every thread is C++ that a host compiler takes too, and its float32 arithmetic is IEEE operation by
 operation: what holds here holds on the GPU. What this cannot show is a missing barrier (compute-sanitizer does,
-test_sanitizer.py) and speed.
+test_plugin.py) and speed.
 """
-
-import os
-import shutil
-import struct
-import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,81 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperline.plugins import reference
-
-ROOT = Path(__file__).resolve().parents[2]
-TYPES = {np.dtype(np.float32): 0, np.dtype(np.float16): 1}
-
-
-class Emulation:
-    """A running emulation.cpp."""
-
-    def __init__(self, program, has_half):
-        self.has_half = has_half
-        self.process = subprocess.Popen(
-            [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-
-    def _call(self, header, inputs, outputs):
-        message = struct.pack("<13q", *header) + b"".join(np.ascontiguousarray(array).tobytes() for array in inputs)
-        try:
-            self.process.stdin.write(message)
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            pass
-        status = self.process.stdout.read(8)
-        if len(status) < 8:
-            pytest.fail(self.process.stderr.read().decode()[-3000:])
-        if struct.unpack("<q", status)[0]:
-            return struct.unpack("<q", status)[0]
-        answers = []
-        for shape, dtype in outputs:
-            data = self.process.stdout.read(int(np.prod(shape)) * np.dtype(dtype).itemsize)
-            answers.append(np.frombuffer(data, dtype).reshape(shape))
-        return tuple(answers)
-
-    def scan(self, case, steps_first=False, in_place=False):
-        S, L, D, N = case.sizes
-        inputs = dict(case.inputs)
-        header = (0, TYPES[case.dtype], S, L, D, N, case.reverse, len(inputs["h0"]), *inputs["mask"].shape)
-        if steps_first:
-            inputs |= {name: inputs[name].swapaxes(0, 1) for name in ("u", "delta", "B", "C")}
-        y_shape = (L, S, D) if steps_first else (S, L, D)
-        answer = self._call(
-            (*header, steps_first, in_place, 0), inputs.values(), [(y_shape, case.dtype), ((S, D, N), np.float32)]
-        )
-        if isinstance(answer, int):
-            return answer
-        y, h = answer
-        return (y.swapaxes(0, 1) if steps_first else y), h
-
-    def gate(self, logits, k):
-        header = (1, TYPES[logits.dtype], logits.shape[0], 0, logits.shape[1], *[0] * 7, k)
-        return self._call(header, [logits], [(logits.shape, logits.dtype)] * 2)
-
-
-@pytest.fixture(scope="module")
-def emulation(tmp_path_factory):
-    compiler = os.environ.get("CXX") or shutil.which("c++")
-    if compiler is None:
-        pytest.skip("no C++ compiler (c++) to build the emulation with")
-    nvcc = shutil.which("nvcc")
-    cuda = [f"-isystem{Path(nvcc).resolve().parents[1] / 'include'}", "-isystem/usr/local/cuda/include"] if nvcc else []
-    program = tmp_path_factory.mktemp("emulation") / "emulation"
-    flags = ["-std=c++17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-ffp-contract=off"]
-    sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    includes = [f"-I{ROOT / 'plugins/include'}", f"-I{ROOT / 'plugins/cuda'}"]
-    source = Path(__file__).with_name("emulation.cpp")
-    built = subprocess.run(
-        [compiler, *flags, *sanitizers, *includes, *cuda, str(source), "-o", str(program)],
-        capture_output=True,
-        text=True,
-    )
-    assert built.returncode == 0, built.stderr
-    running = Emulation(program, has_half=nvcc is not None)
-    yield running
-    running.process.stdin.close()
-    errors = running.process.stderr.read().decode()
-    assert running.process.wait() == 0, errors  # also: what the leak check says
 
 
 @pytest.fixture(params=[np.float32, np.float16], ids=["fp32", "fp16"])

@@ -474,10 +474,16 @@ void Enqueue(Session& session, const char* from, const char* to) {
     cudaStream_t stream;
     cudaGraph_t graph;
     cudaGraphExec_t executable;
+    const auto enqueue = [&] {
+        CHECK(RuntimeOf(plugin)->enqueue(input_descriptions.data(), output_descriptions.data(), input_pointers.data(),
+                                         output_pointers.data(), nullptr, stream) == 0);
+    };
     CUDA(cudaStreamCreate(&stream));
+    enqueue();  // loads the kernel, which a capture could refuse to do
+    CUDA(cudaStreamSynchronize(stream));
+    for (const Tensor& tensor : outputs) CUDA(cudaMemset(tensor.device, 0xff, tensor.bytes));
     CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
-    CHECK(RuntimeOf(plugin)->enqueue(input_descriptions.data(), output_descriptions.data(), input_pointers.data(),
-                                     output_pointers.data(), nullptr, stream) == 0);
+    enqueue();
     CUDA(cudaStreamEndCapture(stream, &graph));
     CUDA(cudaGraphInstantiate(&executable, graph, 0));
     for (int launch = 0; launch < 2; ++launch) CUDA(cudaGraphLaunch(executable, stream));

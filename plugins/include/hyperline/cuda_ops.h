@@ -4,7 +4,8 @@
  * Their meaning is plugins/reference.py, whose shape letters stand here too: S sequences, L steps, D channels, N states
  * of a channel, R rows of gate logits, E experts. Sizes and strides count numbers, not bytes. Pointers are device
  * memory. Every call is one kernel launch on the caller's stream: it allocates nothing, needs no workspace and does
- * not wait, so that a CUDA graph can capture it.
+ * not wait, so that a CUDA graph can capture it. (The first call in a process loads the kernel; make it before the
+ * capture.)
  *
  * Every function returns HYPERLINE_CUDA_OK or the reason why it launched nothing. No exception crosses this interface,
  * and calls may come from several threads at once.

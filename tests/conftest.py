@@ -1,0 +1,122 @@
+"""What the tests of the CUDA kernels and of the TensorRT plugin share."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hyperline.plugins import reference
+from hyperline.plugins.native import find_library
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def trt_library():
+    built = ROOT / "build/cuda/plugins/tensorrt/libhyperline_trt.so"
+    library = built if built.is_file() else find_library("libhyperline_trt.so")
+    if library is None:
+        pytest.skip("libhyperline_trt.so is not built: make native-cuda")
+    return library
+
+
+@pytest.fixture(scope="session")
+def lean():
+    """The folder that holds the lean runtime's wheels and the headers."""
+    folder = ROOT / "build/tensorrt"
+    if not (folder / "tensorrt_lean_libs/libnvinfer_lean.so.10").is_file():
+        pytest.skip(f"no TensorRT lean runtime in {folder}: make native-cuda")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def harness(lean, trt_library, tmp_path_factory):
+    """Calls the harness with some arguments, under another program perhaps; returns what both printed."""
+    compiler, nvcc = os.environ.get("CXX") or shutil.which("c++"), shutil.which("nvcc")
+    if compiler is None or nvcc is None:
+        pytest.skip("no C++ compiler or no CUDA toolkit (nvcc) to build the harness with")
+    cuda = next(
+        folder for folder in (Path("/usr/local/cuda"), Path(nvcc).resolve().parents[1]) if (folder / "include").is_dir()
+    )
+    program = tmp_path_factory.mktemp("harness") / "harness"
+    libraries = lean / "tensorrt_lean_libs"
+    includes = [f"-isystem{lean / 'kernel_lens/include/tensorrt'}", f"-isystem{cuda / 'include'}"]
+    links = [f"-L{libraries}", "-l:libnvinfer_lean.so.10", f"-Wl,-rpath,{libraries}"]
+    links += [f"-L{cuda / 'lib64'}", "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
+    source = str(ROOT / "tests/tensorrt/harness.cpp")
+    flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror"]
+    built = subprocess.run(
+        [compiler, *flags, *includes, source, *links, "-o", str(program)], capture_output=True, text=True
+    )
+    assert built.returncode == 0, built.stderr
+
+    def run(*arguments, under=()):
+        ran = subprocess.run([*under, program, trt_library, *arguments], capture_output=True, text=True, timeout=120)
+        assert ran.returncode == 0, f"exit code {ran.returncode}\n{ran.stdout}{ran.stderr}"
+        return ran.stdout + ran.stderr
+
+    return run
+
+
+class ScanCase:
+    """Random inputs of SelectiveScan in the order of the operator, rounded to the number type under test.
+
+    ``masked`` is the share of steps masked, ``mask_rows`` and ``mask_steps`` the mask's shape.
+    """
+
+    def __init__(
+        self,
+        seed,
+        S=5,
+        L=9,
+        D=7,
+        N=16,
+        dtype=np.float32,
+        reverse=False,
+        initial_state=True,
+        mask_rows=1,
+        mask_steps=1,
+        masked=0.0,
+        delta_mean=-4.0,
+    ):
+        generator = np.random.default_rng(seed)
+        self.dtype, self.reverse = np.dtype(dtype), reverse
+        self.sizes = (S, L, D, N)
+
+        def normal(*shape):
+            return generator.standard_normal(shape, dtype=np.float32)
+
+        self.inputs = {
+            "u": normal(S, L, D).astype(dtype),
+            "delta": (normal(S, L, D) + np.float32(delta_mean)).astype(dtype),
+            "A": -np.exp(normal(D, N)),
+            "B": normal(S, L, N).astype(dtype),
+            "C": normal(S, L, N).astype(dtype),
+            "D": normal(D),
+            "delta_bias": normal(D),
+            "h0": normal(S, D, N) if initial_state else np.zeros((1, D, N), np.float32),
+            "mask": (generator.random((mask_rows, mask_steps)) >= masked).astype(np.float32),
+        }
+
+    def assert_close(self, y, h):
+        """Compare with the reference: FP32 rtol 1e-5, atol 1e-6 of the state's scale; FP16 rtol 3e-3, atol 5e-3.
+
+        The read-out sums N products of state and C and may cancel: its rounding is that of its largest terms.
+        """
+        expected_y, expected_h = reference.selective_scan(**self.inputs, reverse=self.reverse)
+        scale = max(1.0, np.abs(expected_h).max(), np.abs(self.inputs["h0"]).max())
+        if self.dtype == np.float16:
+            np.testing.assert_allclose(h, expected_h, rtol=3e-3, atol=5e-3, err_msg="h")
+            np.testing.assert_allclose(y.astype(np.float64), expected_y, rtol=3e-3, atol=5e-3, err_msg="y")
+        else:
+            read_scale = scale * max(1.0, np.abs(self.inputs["C"]).max()) * self.sizes[3] ** 0.5
+            np.testing.assert_allclose(h, expected_h, rtol=1e-5, atol=1e-6 * scale, err_msg="h")
+            np.testing.assert_allclose(y, expected_y, rtol=1e-5, atol=1e-6 * read_scale, err_msg="y")
+
+
+@pytest.fixture(scope="session")
+def scan_case():
+    return ScanCase
