@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+CMAKE ?= cmake
+NATIVE_SOURCES := $(wildcard plugins/include/hyperline/*.h plugins/*/CMakeLists.txt plugins/*/*.h plugins/*/*.cpp)
 
-.PHONY: install demo test lint format results clean
+.PHONY: install demo test lint format native-asan native-aarch64 results clean
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt CMakeLists.txt
+$(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(NATIVE_SOURCES)
 	$(PYTHON) -c 'import sys; sys.exit("hyperline needs Python 3.10 or newer") if sys.version_info < (3, 10) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
@@ -26,6 +28,18 @@ lint: $(STAMP)
 
 test: lint
 	$(BIN)/pytest
+
+# The CPU kernels under the address and undefined-behaviour sanitizers.
+native-asan:
+	$(CMAKE) -S . -B build/asan -DHYPERLINE_SANITIZE=ON -DHYPERLINE_TESTS=ON -DHYPERLINE_ORT=OFF
+	$(CMAKE) --build build/asan --parallel --target hyperline_kernels_test
+	build/asan/plugins/cpu/hyperline_kernels_test
+
+# The same test for 64-bit ARM, under emulation.
+native-aarch64:
+	$(CMAKE) -S . -B build/aarch64 -DCMAKE_TOOLCHAIN_FILE=tools/aarch64.cmake -DHYPERLINE_TESTS=ON -DHYPERLINE_ORT=OFF
+	$(CMAKE) --build build/aarch64 --parallel --target hyperline_kernels_test
+	qemu-aarch64-static -L /usr/aarch64-linux-gnu build/aarch64/plugins/cpu/hyperline_kernels_test
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
