@@ -38,6 +38,8 @@ def read_usages(log: str) -> list[Usage]:
     """
     usages = []
     entries = list(_ENTRY.finditer(log))
+    if not entries:
+        raise ValueError("the log holds no message of ptxas: build anew, with -Xptxas=-v")
     for entry, following in zip(entries, [*(later.start() for later in entries[1:]), len(log)], strict=True):
         part = log[entry.end() : following]
         symbol, spills, used = _SYMBOL.search(entry["symbol"]), _SPILLS.search(part), _USED.search(part)
@@ -55,8 +57,6 @@ def read_usages(log: str) -> list[Usage]:
                 spilled_bytes=int(spills["stores"]) + int(spills["loads"]),
             )
         )
-    if not usages:
-        raise ValueError("the log holds no message of ptxas: build anew, with -Xptxas=-v")
     return usages
 
 
