@@ -3,9 +3,9 @@
 usage: python bench/gpu_ops.py [--library libhyperline_cuda.so]
 
 Prints a Markdown table for the GPU at hand. Every kernel is checked against torch before it is timed. A time is the
-least of 7 samples, each a CUDA graph of 50 launches (torch, whose every step is a launch: of one call). Arrays stay in L2 from launch
-to launch where they fit, as they do in the pipeline, where the layer before has just written them; the rate in GB/s can
-therefore exceed that of the memory, which a device-to-device copy in the first line shows.
+least of 7 samples, each a CUDA graph of 50 launches (torch, where a step is a launch: of one call). Arrays stay in L2
+from launch to launch where they fit, as they do in the pipeline, where the layer before has just written them; the rate
+in GB/s can therefore exceed that of the memory, which a device-to-device copy in the first line shows.
 
 mamba-ssm has no initial state, no mask, and wants channels before steps: it gets contiguous arrays in its own layout
 and does that much less.
