@@ -31,6 +31,7 @@ from hyperline.bundle.card import (
     VALID_INPUT,
     StateTensor,
 )
+from hyperline.export.arithmetic import step_arithmetic
 from hyperline.export.folded import StepNetwork
 from hyperline.plugins import DOMAIN, OPS_VERSION
 from hyperline.plugins.onnx_functions import OPSET, add_functions
@@ -201,6 +202,7 @@ def export_step(network: MambaMoE, block_lines: int, class_names: Sequence[str])
     model = add_functions(program.model_proto)
     _make_readable(model)
     _lighten(model.graph)
+    arithmetic = step_arithmetic(network, block_lines)
     onnx.helper.set_model_props(
         model,
         {
@@ -208,6 +210,8 @@ def export_step(network: MambaMoE, block_lines: int, class_names: Sequence[str])
             "hyperline.block_lines": str(block_lines),
             "hyperline.bands": str(network.config.bands),
             "hyperline.sample_multiple": str(MULTIPLE),
+            "hyperline.multiply_adds": str(arithmetic.multiply_adds),
+            "hyperline.state_updates": str(arithmetic.state_updates),
             "hyperline.class_names": json.dumps(list(class_names), ensure_ascii=False),
         },
     )

@@ -19,9 +19,11 @@ COMMANDS = {
     "evaluate": ("evaluate", "evaluate"),
     "export": ("export", "export"),
     "run": ("run", "run"),
+    "bench": ("bench", "bench"),
     "inspect": ("bundle", "inspect"),
     "verify": ("bundle", "verify"),
     "sign": ("bundle", "sign"),
+    "doctor": ("doctor", "doctor"),
 }
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hyperline.errors import InputError
+from hyperline.export.arithmetic import step_arithmetic
 from hyperline.export.parity import check_parity, classify
 from hyperline.export.step import export_step, state_tensors
 from hyperline.plugins.onnx_functions import DOMAIN, OPSET
@@ -138,9 +139,12 @@ def test_inputs_and_outputs_follow_the_contract(network, model):
         assert fixed == [size for axis, size in enumerate(state.shape) if axis != state.sample_axis]
 
 
-def test_metadata_says_what_a_bare_file_needs(model):
+def test_metadata_says_what_a_bare_file_needs(network, model):
     metadata = {entry.key: entry.value for entry in model.metadata_props}
+    arithmetic = step_arithmetic(network, 8)
     assert metadata == {
+        "hyperline.multiply_adds": str(arithmetic.multiply_adds),
+        "hyperline.state_updates": str(arithmetic.state_updates),
         "hyperline.ops_version": "1",
         "hyperline.block_lines": "8",
         "hyperline.bands": "24",
@@ -161,6 +165,13 @@ def test_the_file_does_not_tell_of_the_machine_that_wrote_it(model):
     for folder in (Path(torch.__file__).parent, Path(__file__).parents[2], Path.home()):
         assert str(folder).encode() not in data
     assert b"site-packages" not in data
+
+
+def test_a_last_state_that_nobody_reads_is_not_computed(network, model):
+    scans = [node for node in model.graph.node if node.op_type == "SelectiveScan"]
+    carried = [node.output[1] for node in scans if node.output[1]]
+    assert len(scans) == 18
+    assert sorted(carried) == sorted(state.output for state in state_tensors(network) if state.output.endswith(".scan"))
 
 
 def test_the_weights_that_only_train_are_left_out(model):

@@ -1,4 +1,4 @@
-"""The function bodies in plain onnxruntime against the float64 reference."""
+"""The operators in onnxruntime against the float64 reference: as function bodies, and native where installed."""
 
 import numpy as np
 import onnx
@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperline.plugins import reference
+from hyperline.plugins.native import find_library
 from hyperline.plugins.onnx_functions import DOMAIN, OPSET, add_functions, functions
+from hyperline.plugins.onnxruntime_ops import ORT_LIBRARY, register_native_ops
 
 SCAN_INPUTS = ("u", "delta", "A", "B", "C", "D", "delta_bias", "h0", "mask")
 
@@ -31,17 +33,27 @@ def gate_model(k):
     )
 
 
-def session(model):
+def session(model, native=False):
     model = add_functions(model)
     onnx.checker.check_model(model, full_check=True)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
+    if native:
+        register_native_ops(options)
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
+needs_library = pytest.mark.skipif(find_library(ORT_LIBRARY) is None, reason=f"{ORT_LIBRARY} is not installed")
+
+
+@pytest.fixture(scope="module", params=["bodies", pytest.param("native", marks=needs_library)])
+def native(request):
+    return request.param == "native"
+
+
 @pytest.fixture(scope="module")
-def scan_sessions():
-    return {reverse: session(scan_model(reverse)) for reverse in (False, True)}
+def scan_sessions(native):
+    return {reverse: session(scan_model(reverse), native) for reverse in (False, True)}
 
 
 def scan_inputs(seed, S, L, D, N, initial_state=True, mask_rows=None, mask_steps=None, delta_mean=-4.0):
@@ -99,11 +111,11 @@ BASE = {"S": 5, "L": 9, "D": 7, "N": 16}
     ],
     ids=str,
 )
-def test_scan_body_equals_the_reference(scan_sessions, change, reverse):
+def test_the_scan_equals_the_reference(scan_sessions, change, reverse):
     assert_scan_equals_reference(scan_sessions, scan_inputs(seed=0, **(BASE | change)), reverse)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
     S=st.integers(1, 17),
@@ -114,7 +126,7 @@ def test_scan_body_equals_the_reference(scan_sessions, change, reverse):
     mask=st.sampled_from(["none", "sequences", "steps", "both"]),
     reverse=st.booleans(),
 )
-def test_scan_body_equals_the_reference_for_any_shape(scan_sessions, seed, S, L, D, N, initial_state, mask, reverse):
+def test_the_scan_equals_the_reference_for_any_shape(scan_sessions, seed, S, L, D, N, initial_state, mask, reverse):
     mask_rows = S if mask in ("sequences", "both") else None
     mask_steps = L if mask in ("steps", "both") else None
     inputs = scan_inputs(seed, S, L, D, N, initial_state, mask_rows, mask_steps)
@@ -157,8 +169,8 @@ def test_a_scan_of_two_halves_that_carry_the_state_is_the_whole_scan(scan_sessio
 
 
 @pytest.fixture(scope="module")
-def gate_sessions():
-    return {k: session(gate_model(k)) for k in (1, 2, 3)}
+def gate_sessions(native):
+    return {k: session(gate_model(k), native) for k in (1, 2, 3)}
 
 
 @settings(max_examples=60, deadline=None)
@@ -167,7 +179,7 @@ def gate_sessions():
     rows=st.lists(st.lists(st.integers(-2, 2), min_size=4, max_size=4), min_size=1, max_size=6),
     k=st.sampled_from([1, 2, 3]),
 )
-def test_gate_body_equals_the_reference_also_where_logits_tie(gate_sessions, rows, k):
+def test_the_gate_equals_the_reference_also_where_logits_tie(gate_sessions, rows, k):
     logits = np.array(rows, np.float32)
     weights, active = gate_sessions[k].run(None, {"logits": logits})
     expected_weights, expected_active = reference.expert_gate(logits, k)
@@ -175,8 +187,8 @@ def test_gate_body_equals_the_reference_also_where_logits_tie(gate_sessions, row
     np.testing.assert_allclose(weights, expected_weights, rtol=1e-6)
 
 
-def test_a_tie_goes_to_the_lower_index():
-    _, active = session(gate_model(2)).run(None, {"logits": np.zeros((1, 4), np.float32)})
+def test_a_tie_goes_to_the_lower_index(gate_sessions):
+    _, active = gate_sessions[2].run(None, {"logits": np.zeros((1, 4), np.float32)})
     np.testing.assert_array_equal(active, [[1, 1, 0, 0]])
 
 
