@@ -221,14 +221,15 @@ def _product_model() -> bytes:
             return bytes((number << 3, value))
         return bytes((number << 3 | 2, len(value))) + value
 
-    def tensor(name: bytes) -> bytes:
-        dimensions = b"".join(field(1, field(2, letter)) for letter in (b"m", b"n"))
-        float_matrix = field(1, field(1, 1) + field(2, dimensions)) if name == b"c" else field(1, field(1, 1))
-        return field(1, name) + field(2, float_matrix)
+    def matrix(name: bytes, *dimensions: bytes) -> bytes:
+        shape = b"".join(field(1, field(2, dimension)) for dimension in dimensions)
+        return field(1, name) + field(2, field(1, field(1, 1) + field(2, shape)))  # 1: float32
 
     node = field(1, b"a") + field(1, b"b") + field(2, b"c") + field(4, b"MatMul")
-    graph = field(1, node) + field(2, b"product") + field(11, tensor(b"a")) + field(11, tensor(b"b"))
-    graph += field(12, tensor(b"c"))
+    graph = field(1, node) + field(2, b"product")
+    graph += (
+        field(11, matrix(b"a", b"m", b"k")) + field(11, matrix(b"b", b"k", b"n")) + field(12, matrix(b"c", b"m", b"n"))
+    )
     return field(1, 8) + field(7, graph) + field(8, field(2, 13))
 
 

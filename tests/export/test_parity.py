@@ -1,12 +1,18 @@
 """Export refuses a graph that is not the network."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
 
 from hyperline.errors import HyperlineError
+from hyperline.export import parity
 from hyperline.export.excerpt import cut_excerpt
 from hyperline.export.parity import check_parity
+from hyperline.plugins import onnxruntime_ops
+from hyperline.plugins.native import find_library
+from hyperline.plugins.onnxruntime_ops import ORT_LIBRARY
 
 
 def broken(model, breakage):
@@ -69,3 +75,27 @@ def test_a_graph_without_a_body_for_our_operators_is_refused(network, model, exc
 def test_too_few_lines_are_no_proof(network, model, scene):
     with pytest.raises(HyperlineError, match="parity needs 96 lines"):
         check_parity(network, model.SerializeToString(), cut_excerpt(scene, 16), 8)
+
+
+def test_native_operators_are_checked_where_they_are_installed(network, model, excerpt, monkeypatch):
+    native = find_library(ORT_LIBRARY) is not None
+    both = check_parity(network, model.SerializeToString(), excerpt, 8)
+    monkeypatch.setattr(onnxruntime_ops, "find_library", lambda name: None)
+    bodies = check_parity(network, model.SerializeToString(), excerpt, 8)
+    assert both.pixels == (2 if native else 1) * bodies.pixels
+
+
+@pytest.mark.skipif(find_library(ORT_LIBRARY) is None, reason=f"{ORT_LIBRARY} is not installed")
+def test_native_operators_that_are_wrong_are_not_hidden_by_bodies_that_are_right(network, model, excerpt, monkeypatch):
+    taken = []
+
+    def answer(network, session, *arguments):
+        answer = stream(network, session, *arguments)
+        taken.append(session)
+        wrong = len({id(one) for one in taken}) == 2  # the second session is the native one
+        return replace(answer, logits=answer.logits + np.float32(0.01)) if wrong else answer
+
+    stream = parity._stream
+    monkeypatch.setattr(parity, "_stream", answer)
+    with pytest.raises(HyperlineError, match=r"differs from the trained network: logits by up to 0\.01"):
+        check_parity(network, model.SerializeToString(), excerpt, 8)

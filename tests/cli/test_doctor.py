@@ -1,0 +1,61 @@
+"""The doctor finds what is there, and for what is not has a fix."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from hyperline.cli import doctor
+from hyperline.cli.main import hyperline
+from hyperline.plugins import native, onnxruntime_ops
+from hyperline.runtime import engines
+
+
+def findings(*arguments):
+    result = CliRunner().invoke(hyperline, ["doctor", "--json", *arguments])
+    return result.exit_code, {entry["subject"]: entry for entry in json.loads(result.stdout)["findings"]}
+
+
+def test_a_machine_that_can_fly_is_said_to():
+    code, found = findings()
+    assert code == 0
+    assert found["engine ort-cpu"]["ok"] and found["packages"]["ok"]
+    assert "onnxruntime 1." in found["packages"]["detail"]
+    for name, library in (
+        ("native operators", native.OPS_LIBRARY),
+        ("native operators in onnxruntime", "libhyperline_ort.so"),
+    ):
+        assert found[name]["ok"] == (native.find_library(library) is not None)
+
+
+def test_every_fault_comes_with_its_fix(monkeypatch):
+    monkeypatch.setattr(native, "find_library", lambda name: None)
+    monkeypatch.setattr(onnxruntime_ops, "find_library", lambda name: None)
+    monkeypatch.setitem(engines.ENGINES, "warp", ("warp_drive.engine", "Warp"))
+    monkeypatch.setattr(doctor, "_TRAINS", ("torch", "no-such-package"))
+    code, found = findings()
+    faults = [entry for entry in found.values() if not entry["ok"]]
+    assert code == 0  # it flies all the same, on function bodies
+    assert {entry["subject"] for entry in faults} == {
+        "native operators",
+        "native operators in onnxruntime",
+        "packages that train",
+        "engine warp",
+    }
+    assert all(entry["fix"] and entry["detail"] for entry in faults)
+    assert "libonnxruntime-dev" in found["native operators in onnxruntime"]["fix"]
+    assert found["engine warp"]["fix"] == "pip install warp_drive"
+
+
+def test_without_any_engine_it_exits_with_1(monkeypatch):
+    for name in engines.ENGINES:
+        monkeypatch.setitem(engines.ENGINES, name, ("warp_drive.engine", "Warp"))
+    code, found = findings()
+    assert code == 1
+    assert not found["engine ort-cpu"]["ok"]
+
+
+@pytest.mark.parametrize("subject", ["hyperline", "CPU", "engine ort-cpu"])
+def test_people_get_a_line_for_each(subject):
+    result = CliRunner().invoke(hyperline, ["doctor"])
+    assert f"ok  {subject} " in result.stdout
