@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 CMAKE ?= cmake
 NATIVE_SOURCES := $(wildcard plugins/include/hyperline/*.h plugins/*/CMakeLists.txt plugins/*/*.h plugins/*/*.cpp)
 
-.PHONY: install demo test lint format native-asan native-aarch64 results clean
+.PHONY: install demo test lint format native-asan native-aarch64 native-cuda results clean
 
 install: $(STAMP)
 
@@ -41,6 +41,27 @@ native-aarch64:
 	$(CMAKE) -S . -B build/aarch64 -DCMAKE_TOOLCHAIN_FILE=tools/aarch64.cmake -DHYPERLINE_TESTS=ON -DHYPERLINE_ORT=OFF
 	$(CMAKE) --build build/aarch64 --parallel --target hyperline_kernels_test
 	qemu-aarch64-static -L /usr/aarch64-linux-gnu build/aarch64/plugins/cpu/hyperline_kernels_test
+
+# The CUDA kernels and the TensorRT plugin for every GPU that nvcc knows (a minute), and their registers as a table.
+# TensorRT's headers, and its lean runtime whose plugin registry the tests use, come as wheels.
+TENSORRT_TESTS := build/tensorrt/.fetched
+CUDA_REPORT := build/cuda-registers.txt
+
+native-cuda: $(CUDA_REPORT)
+
+$(TENSORRT_TESTS): | $(STAMP)
+	rm -rf build/tensorrt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target build/tensorrt kernel-lens==2.0.1 \
+		tensorrt-lean-cu13-libs==10.16.1.11 tensorrt-lean-cu13-bindings==10.16.1.11
+	touch $@
+
+$(CUDA_REPORT): CMakeLists.txt tools/cuda_report.py $(TENSORRT_TESTS) plugins/include/hyperline/cuda_ops.h \
+		$(wildcard plugins/cuda/* plugins/tensorrt/*) | $(STAMP)
+	@command -v nvcc >/dev/null || { echo "make native-cuda needs nvcc, of the CUDA toolkit" >&2; exit 1; }
+	$(CMAKE) -S . -B build/cuda -DHYPERLINE_CUDA=ON -DHYPERLINE_TENSORRT=ON -DHYPERLINE_ORT=OFF
+	$(CMAKE) --build build/cuda --clean-first --target hyperline_cuda --target hyperline_trt > build/cuda.log 2>&1 \
+		|| { cat build/cuda.log; exit 1; }
+	$(BIN)/python tools/cuda_report.py build/cuda.log $@
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
