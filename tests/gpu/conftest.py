@@ -71,7 +71,7 @@ def emulation(tmp_path_factory):
     nvcc = shutil.which("nvcc")
     cuda = [f"-isystem{Path(nvcc).resolve().parents[1] / 'include'}", "-isystem/usr/local/cuda/include"] if nvcc else []
     program = tmp_path_factory.mktemp("emulation") / "emulation"
-    flags = ["-std=c++17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-ffp-contract=off"]
+    flags = ["-std=c++17", "-Og", "-g1", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-ffp-contract=off"]
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     includes = [f"-I{ROOT / 'plugins/include'}", f"-I{ROOT / 'plugins/cuda'}"]
     source = Path(__file__).with_name("emulation.cpp")

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from hyperline.plugins import reference
 
+NO_HALF = "FP16 on the host comes with the CUDA toolkit's cuda_fp16.h, and there is no nvcc here"
+
 
 @pytest.fixture(params=[np.float32, np.float16], ids=["fp32", "fp16"])
 def dtype(request, emulation):
     if request.param is np.float16 and not emulation.has_half:
-        pytest.skip("FP16 on the host comes with the CUDA toolkit's cuda_fp16.h, and there is no nvcc here")
+        pytest.skip(NO_HALF)
     return request.param
 
 
@@ -31,6 +33,7 @@ sizes = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.parametrize("number", [np.float32, np.float16], ids=["fp32", "fp16"])
 @settings(max_examples=200, deadline=None)
 @given(
     sizes=sizes,
@@ -46,6 +49,7 @@ sizes = st.fixed_dictionaries(
 def test_any_scan_equals_the_reference(
     emulation,
     scan_case,
+    number,
     sizes,
     seed,
     reverse,
@@ -56,9 +60,12 @@ def test_any_scan_equals_the_reference(
     delta_mean,
     steps_first,
 ):
+    if number is np.float16 and not emulation.has_half:
+        pytest.skip(NO_HALF)
     case = scan_case(
         seed,
         **sizes,
+        dtype=number,
         reverse=reverse,
         initial_state=initial_state,
         mask_rows=sizes["S"] if mask_a_sequence else 1,

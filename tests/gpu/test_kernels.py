@@ -19,13 +19,13 @@ def test_a_scan_equals_the_reference(gpu, scan_case, scan_row, dtype, reverse):
     case.assert_close(*gpu.scan(case))
 
 
+@pytest.mark.parametrize("number", [np.float32, np.float16], ids=["fp32", "fp16"])
 @settings(max_examples=200, deadline=None)
 @given(
     sizes=st.fixed_dictionaries(
         {"S": st.integers(1, 300), "L": st.integers(1, 300), "D": st.integers(1, 40), "N": st.integers(1, 32)}
     ),
     seed=st.integers(0, 2**32 - 1),
-    half=st.booleans(),
     reverse=st.booleans(),
     initial_state=st.booleans(),
     masks=st.tuples(st.booleans(), st.booleans()),
@@ -33,12 +33,12 @@ def test_a_scan_equals_the_reference(gpu, scan_case, scan_row, dtype, reverse):
     steps_first=st.booleans(),
 )
 def test_any_scan_equals_the_reference(
-    gpu, scan_case, sizes, seed, half, reverse, initial_state, masks, masked, steps_first
+    gpu, scan_case, number, sizes, seed, reverse, initial_state, masks, masked, steps_first
 ):
     case = scan_case(
         seed,
         **sizes,
-        dtype=np.float16 if half else np.float32,
+        dtype=number,
         reverse=reverse,
         initial_state=initial_state,
         mask_rows=sizes["S"] if masks[0] else 1,
