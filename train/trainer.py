@@ -60,7 +60,7 @@ class TrainConfig:
     ugcl: UgclVariant = "corrected"
     balance: float = 0.01
     smoothing: float = 0.0
-    consistency: float = 0.0
+    consistency: float = 3.0
     average: float = 0.95
     augment: bool = True
     tile: int = 256
