@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint format results clean
+.PHONY: install demo test lint flight format results clean
 
 install: $(STAMP)
 
@@ -25,7 +25,15 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
+
+# An install without extras, as on board, in an environment of its own.
+flight: $(STAMP)
+	$(BIN)/python tools/flight_check.py
+
+# Accuracy over seeds; three quarters of an hour on two cores.
+results: $(STAMP)
+	$(BIN)/python bench/accuracy.py
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
