@@ -6,6 +6,7 @@ components and their Gaussian blurs carry most of what the spatial context of su
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal
 
 import numpy as np
@@ -55,7 +56,10 @@ def classify_baseline(name: Baseline, scene: Scene, split: Split, block_lines: i
     )
     model = make_pipeline(StandardScaler(), classifier)
     chosen = split.train > 0
-    model.fit(features[chosen], split.train[chosen])
+    with warnings.catch_warnings():
+        # a block split may leave a class with one training pixel; its covariance is then the shrinkage target
+        warnings.filterwarnings("ignore", "Only one sample available", UserWarning)
+        model.fit(features[chosen], split.train[chosen])
     predicted: NDArray[np.uint8] = model.predict(features.reshape(-1, features.shape[-1])).astype(np.uint8)
     return predicted.reshape(scene.lines, scene.samples)
 
