@@ -177,9 +177,10 @@ def _train_epoch(
         )
         balance = balance_loss(prediction.routing, prediction.active)
         loss = torch.stack(losses).sum() + config.balance * balance
+        curves = {"balance": balance} | {f"scale {i}": one for i, one in enumerate(losses)}
         if config.consistency:
-            agreement = _consistency_loss(state, lines, valid, prediction.logits[0])
-            loss = loss + config.consistency * min(1.0, 3 * state.epoch / config.epochs) * agreement
+            curves["consistency"] = _consistency_loss(state, lines, valid, prediction.logits[0])
+            loss = loss + config.consistency * min(1.0, 3 * state.epoch / config.epochs) * curves["consistency"]
         if not torch.isfinite(loss):
             raise HyperlineError(
                 f"the loss is {loss.item()} at epoch {state.epoch + 1}; lower --learning-rate, "
@@ -190,8 +191,7 @@ def _train_epoch(
         torch.nn.utils.clip_grad_norm_(state.network.parameters(), 10.0)
         state.optimizer.step()
         _average(state, config.average)
-        curves = {"loss": loss, "balance": balance} | {f"scale {i}": one for i, one in enumerate(losses)}
-        for name, value in curves.items():
+        for name, value in ({"loss": loss} | curves).items():
             sums[name] = sums.get(name, 0.0) + value.item() / len(tiles)
     return sums | {"learning rate": rate}
 
