@@ -31,7 +31,7 @@ test: lint
 flight: $(STAMP)
 	$(BIN)/python tools/flight_check.py
 
-# Accuracy over seeds; three quarters of an hour on two cores.
+# Accuracy over seeds; twenty minutes on two cores.
 results: $(STAMP)
 	$(BIN)/python bench/accuracy.py
 
