@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 CMAKE ?= cmake
 NATIVE_SOURCES := $(wildcard plugins/include/hyperline/*.h plugins/*/CMakeLists.txt plugins/*/*.h plugins/*/*.cpp)
 
-.PHONY: install demo test lint format native-asan native-aarch64 native-cuda results clean
+.PHONY: install demo test lint flight format native-asan native-aarch64 native-cuda results clean
 
 install: $(STAMP)
 
@@ -28,7 +28,15 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
+
+# An install without extras, as on board, in an environment of its own.
+flight: $(STAMP)
+	$(BIN)/python tools/flight_check.py
+
+# Accuracy over seeds; twenty minutes on two cores.
+results: $(STAMP)
+	$(BIN)/python bench/accuracy.py
 
 # The CPU kernels under the address and undefined-behaviour sanitizers.
 native-asan:

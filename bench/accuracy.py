@@ -1,7 +1,7 @@
 """Measure accuracy over seeds: the network, its ablations and the shallow baselines, on the same splits.
 
     python bench/accuracy.py                      # Indian Pines, 5 seeds: docs/results/accuracy.md
-    python bench/accuracy.py --scene samson.npz --seeds 2 --out /tmp/samson
+    python bench/accuracy.py --scene samson.npz --seeds 2 --out build/samson
 
 Every job is one process with one thread, two at a time, and leaves its result in a cache folder, so that an
 interrupted measurement goes on where it stopped. The cache is keyed by the job alone: empty it when the code

@@ -262,7 +262,7 @@ def _curve_panel(name: str) -> str:
         return "load balance"
     if "rate" in lower.replace("_", " ").split() or lower == "lr":
         return "learning rate"
-    if "loss" in lower or "scale" in lower or "level" in lower:
+    if "loss" in lower or "scale" in lower or "level" in lower or "consistency" in lower:
         return "loss"
     if any(word in lower for word in ("oa", "aa", "kappa", "accuracy")):
         return "accuracy"

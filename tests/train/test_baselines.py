@@ -30,6 +30,7 @@ def test_a_streamed_blur_never_looks_past_its_block() -> None:
     assert not np.allclose(before[16:24], after[16:24])
 
 
-def test_a_blur_over_one_block_is_the_whole_blur() -> None:
-    components = np.random.default_rng(0).normal(size=(30, 12, 2))
-    assert np.allclose(blur(components, 2.0, 30), blur(components, 2.0))
+def test_a_streamed_blur_keeps_a_constant_and_equals_the_whole_blur_away_from_ends() -> None:
+    assert np.allclose(blur(np.full((30, 12, 2), 3.0), 4.0, 8), 3.0)
+    components = np.random.default_rng(0).normal(size=(60, 12, 2))
+    assert np.allclose(blur(components, 2.0, 60)[8:-8], blur(components, 2.0)[8:-8])

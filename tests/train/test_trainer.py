@@ -90,7 +90,8 @@ def test_every_variant_trains(scene: Scene, split: Split, change: dict[str, obje
     config = replace(CONFIG, **change)
     state = start(scene, MODEL, config)
     train(state, scene, split, config)
-    assert state.history["loss"][-1] < state.history["loss"][0]
+    # the total grows as the consistency comes in; the supervised loss of the finest scale must fall
+    assert state.history["scale 0"][-1] < state.history["scale 0"][0]
 
 
 def test_test_pixels_do_not_enter_training(scene: Scene, split: Split) -> None:
