@@ -14,8 +14,10 @@
 namespace hyperline {
 namespace {
 
-// A task of fewer state updates is not worth a thread's waking: about 10 microseconds of work.
-constexpr int64_t task_updates = 1 << 15;
+// A thread's waking takes some 30 microseconds, so it should find more work than that. Once awake, a task of a
+// microsecond or two is handed out for next to nothing, and none waits long for the last.
+constexpr int64_t thread_updates = 1 << 16;
+constexpr int64_t task_updates = 1 << 13;
 
 const Kernels& kernels_of_this_machine() {
 #if defined(__x86_64__)
@@ -45,7 +47,7 @@ int64_t updates(const hyperline_scan& scan) {
 }
 
 int worthwhile_threads(const hyperline_scan& scan) {
-    return static_cast<int>(std::min<int64_t>(scan.threads, updates(scan) / task_updates + 1));
+    return static_cast<int>(std::min<int64_t>(scan.threads, updates(scan) / thread_updates + 1));
 }
 
 // Runs what may throw on the way to the C interface.
@@ -71,8 +73,7 @@ void forward(const hyperline_scan& scan, hyperline_output y, float* h) {
     const ForwardCall call = {scan, y, h, (scan.channels + span_channels - 1) / span_channels};
     const int64_t units = scan.sequences * call.spans;
     const int threads = worthwhile_threads(scan);
-    // Several tasks a thread, so that one held up by something else on its core leaves the rest to the others.
-    const int64_t tasks = threads == 1 ? 1 : std::min({units, updates(scan) / task_updates + 1, int64_t{16} * threads});
+    const int64_t tasks = threads == 1 ? 1 : std::min(units, updates(scan) / task_updates + 1);
     run_parallel(tasks, threads,
                  [&](int64_t task, int) { kernels.forward(call, units * task / tasks, units * (task + 1) / tasks); });
 }
