@@ -126,7 +126,9 @@ HYPERLINE_INLINE void scan_window(const BackwardCall& call, int64_t sequence, co
             }
         }
 
-        Vector4 from_input = {}, from_rate = {};
+        // A masked step gives and takes nothing, and its step size and slope may never have been staged.
+        const Vector4 u = load<Vector4>(stretch.u + i * pitch + offset);
+        Vector4 for_u[1] = {}, for_delta[1] = {};
         if (stretch.mask[i] != 0.0f) {
             V B[vectors], by_input[block_channels], by_rate[block_channels];
             load_row(B, B_rows[i], window.states);
@@ -144,15 +146,14 @@ HYPERLINE_INLINE void scan_window(const BackwardCall& call, int64_t sequence, co
                 }
                 by_rate[c] = dot(product, rates.at[c]);
             }
-            from_input = sums(by_input[0], by_input[1], by_input[2], by_input[3]);
-            from_rate = sums(by_rate[0], by_rate[1], by_rate[2], by_rate[3]) * (1 / log2_of_e);
+            const Vector4 from_input = sums(by_input[0], by_input[1], by_input[2], by_input[3]);
+            const Vector4 from_rate = sums(by_rate[0], by_rate[1], by_rate[2], by_rate[3]) * (1 / log2_of_e);
+            for_u[0] = load<Vector4>(step) * from_input;
+            for_delta[0] = load<Vector4>(slope + i * pitch + offset) * (u * from_input + from_rate);
         }
 
         add_row(for_C_rows[i], for_C, window.states, first_channels);
         add_row(for_B_rows[i], for_B, window.states, first_channels);
-        const Vector4 u = load<Vector4>(stretch.u + i * pitch + offset);
-        Vector4 for_u[1] = {load<Vector4>(step) * from_input};
-        Vector4 for_delta[1] = {load<Vector4>(slope + i * pitch + offset) * (u * from_input + from_rate)};
         for_bias[0] += for_delta[0];
         if (first_states) {
             for_u[0] += D * gy;

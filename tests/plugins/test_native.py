@@ -167,6 +167,22 @@ def test_masked_steps_hold_the_state_to_the_bit(library: native.NativeLibrary, s
 
 
 @needs_library
+def test_a_masked_stretch_takes_no_gradient_from_what_lay_in_memory(library: native.NativeLibrary) -> None:
+    """A wholly masked stretch is not staged; what the call before left on the stack must not come through."""
+    size = (3, 40, 16, 16)
+    inputs = draw_inputs(size, 0)
+    spoilt = inputs | {"delta": np.full_like(inputs["delta"], np.nan), "mask": np.ones((1, 1), np.float32)}
+    masked = inputs | {"mask": np.zeros((1, 1), np.float32)}
+    grad_y = np.ones(size[:3], np.float32)
+    library.selective_scan_backward(native.scan_inputs(**spoilt, reverse=False), grad_y, 1)
+    got = library.selective_scan_backward(native.scan_inputs(**masked, reverse=False), grad_y, 1)
+    for name in ("delta", "A", "B", "delta_bias"):
+        assert not getattr(got, name).any(), name
+    for name in ("u", "C", "D"):
+        assert np.isfinite(getattr(got, name)).all(), name
+
+
+@needs_library
 def test_results_do_not_depend_on_the_number_of_threads(library: native.NativeLibrary) -> None:
     inputs = native.scan_inputs(**draw_inputs((70, 150, 17, 16), 3), reverse=True)
     grad_y = np.random.default_rng(4).normal(size=inputs.u.shape).astype(np.float32)
