@@ -51,9 +51,11 @@ class OrtCpuEngine(Engine):
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1  # the graph is one chain
         options.log_severity_level = 3
-        # Idle threads sleep instead of spinning between blocks: a strip paced at 50 lines/s, two threads, took 0.7
-        # instead of 1.9 seconds of CPU time, and its latency on a busy machine fell (measured).
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Threads spin within a step, some 300 parallel regions of tens of microseconds, and sleep between steps: at 1024
+        # samples, two free cores, 598 lines/s against 521 asleep throughout (bench/step_log.md). Give a machine with
+        # other work on it one thread less than it has cores: there spinning costs more than it brings.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         registered = native_ops and try_native_ops(options)
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
