@@ -70,6 +70,14 @@ class Engine(ABC):
         self.card = card
         self.threads = threads
 
+    @classmethod
+    def require(cls) -> None:
+        """Check that what this kind of engine needs is here, without a model.
+
+        Raises:
+            HyperlineError: something is missing; the message says what, and how to get it.
+        """
+
     @abstractmethod
     def reset(self, samples: int) -> None:
         """Start a strip: zero the state, and allocate what lines of ``samples`` (padded) samples need."""

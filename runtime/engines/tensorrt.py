@@ -93,6 +93,11 @@ class TensorRTEngine(Engine):
         self._stream = self._toolkit.device.create_stream()
         self._samples = -1
 
+    @classmethod
+    def require(cls) -> None:
+        """See ``Engine``."""
+        find_toolkit()
+
     def _require_contract(self) -> None:
         """Refuse an engine whose tensors are not those that memory will be given for."""
         engine, card, types = self._engine, self.card, self._toolkit.trt.DataType

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -111,22 +112,24 @@ def build_engine(
     if (tf32 := getattr(trt.BuilderFlag, "TF32", None)) is not None:
         config.clear_flag(tf32)
     config.add_optimization_profile(_profile(trt, builder, card, samples))
-    # A timing cache that TensorRT refuses (another release, another GPU) costs time, not the build.
-    timing = config.create_timing_cache(timing_cache) or config.create_timing_cache(b"")
-    config.set_timing_cache(timing, ignore_mismatch=False)
-    engine = builder.build_serialized_network(network, config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # TensorRT-RTX measures nothing and says so
+        # Of a cache that it cannot read (another release, another GPU) TensorRT makes an empty one.
+        config.set_timing_cache(config.create_timing_cache(timing_cache), ignore_mismatch=False)
+        engine = builder.build_serialized_network(network, config)
+        learnt = config.get_timing_cache()
     if not engine:  # None, whatever its type says
         raise HyperlineError(
             f"TensorRT {trt.__version__} cannot build {card.name} for {samples} samples: {log.reason()}; -v shows its "
             "log, and a smaller MAX takes less memory"
         )
-    return BuiltEngine(bytes(engine), bytes(config.get_timing_cache().serialize()))
+    return BuiltEngine(bytes(engine), bytes(learnt.serialize()) if learnt else b"")
 
 
 def _parse(parser: tensorrt.OnnxParser, graph: bytes, card: Card, version: str) -> None:
     if parser.parse(graph):
         return
-    errors = [parser.get_error(index) for index in range(parser.num_errors)]
+    errors: list[Any] = [parser.get_error(index) for index in range(parser.num_errors)]
     if not errors:
         raise HyperlineError(f"TensorRT {version} cannot read the graph of {card.name}; export the bundle again")
     error = errors[0]
