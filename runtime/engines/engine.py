@@ -71,7 +71,7 @@ class Engine(ABC):
         self.threads = threads
 
     @classmethod
-    def require(cls) -> None:
+    def require(cls) -> None:  # noqa: B027  # most engines need nothing that is not installed anyway
         """Check that what this kind of engine needs is here, without a model.
 
         Raises:

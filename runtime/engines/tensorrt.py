@@ -141,7 +141,11 @@ class TensorRTEngine(Engine):
         card, context = self.card, self._context
         shapes = input_shapes(card, samples)
         for name, shape in shapes.items():
-            context.set_input_shape(name, self._toolkit.trt.Dims(shape))
+            if not context.set_input_shape(name, self._toolkit.trt.Dims(shape)):
+                raise HyperlineError(
+                    f"the engine of {card.name} does not take {name} in shape {shape}, as its card says; export the "
+                    "bundle again"
+                )
         block = shapes[VALID_INPUT]
         answers = {LABELS_OUTPUT: block, CONFIDENCE_OUTPUT: block, LOGITS_OUTPUT: (*block, len(card.class_names))}
         # A wrong size here would write beyond the buffers.

@@ -126,10 +126,10 @@ def build_engine(
     return BuiltEngine(bytes(engine), bytes(learnt.serialize()) if learnt else b"")
 
 
-def _parse(parser: tensorrt.OnnxParser, graph: bytes, card: Card, version: str) -> None:
+def _parse(parser: Any, graph: bytes, card: Card, version: str) -> None:
     if parser.parse(graph):
         return
-    errors: list[Any] = [parser.get_error(index) for index in range(parser.num_errors)]
+    errors = [parser.get_error(index) for index in range(parser.num_errors)]
     if not errors:
         raise HyperlineError(f"TensorRT {version} cannot read the graph of {card.name}; export the bundle again")
     error = errors[0]

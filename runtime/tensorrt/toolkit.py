@@ -70,7 +70,7 @@ def find_toolkit() -> Toolkit:
     trt = _module(
         "tensorrt",
         "on a Jetson it comes with JetPack (sudo apt install python3-libnvinfer, and a virtual environment made with "
-        "--system-site-packages); elsewhere: pip install 'hyperline[tensorrt]'",
+        "--system-site-packages), elsewhere: pip install 'hyperline[tensorrt]'",
     )
     if version_of(trt) < _OLDEST:
         raise InputError(
