@@ -20,12 +20,31 @@ $(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(NATIVE_SOURCES)
 demo: $(STAMP)
 	$(BIN)/hyperline demo --out demo
 
-lint: $(STAMP)
+# TensorRT's types: their package depends on TensorRT itself, which no registry holds.
+TYPING := build/typing/.fetched
+
+$(TYPING): | $(STAMP)
+	rm -rf build/typing
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target build/typing tensorrt-stubs==10.13.0.35.1
+	sed -i -E 's/([(,] *)in: /\1in_: /; s/, channel_axis: int\)/, *, channel_axis: int)/' \
+		build/typing/tensorrt_bindings/tensorrt.pyi # a keyword as a name, and a parameter out of order
+	touch $@
+
+lint: $(STAMP) $(TYPING)
 	$(BIN)/python tools/link_tree.py
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# TensorRT-RTX parses and builds without a GPU; a wheel of it exists for x86 and Python 3.10 to 3.14.
+TENSORRT_RTX := build/tensorrt-rtx/.fetched
+
+$(TENSORRT_RTX): | $(STAMP)
+	rm -rf build/tensorrt-rtx
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target build/tensorrt-rtx \
+		tensorrt-rtx-cu13-libs==1.7.1.116 tensorrt-rtx-cu13-bindings==1.7.1.116
+	touch $@
 
 test: lint
 	$(BIN)/pytest -n auto
@@ -55,7 +74,7 @@ native-aarch64:
 TENSORRT_TESTS := build/tensorrt/.fetched
 CUDA_REPORT := build/cuda-registers.txt
 
-native-cuda: $(CUDA_REPORT)
+native-cuda: $(CUDA_REPORT) $(TENSORRT_RTX)
 
 $(TENSORRT_TESTS): | $(STAMP)
 	rm -rf build/tensorrt

@@ -132,7 +132,7 @@ def _engines() -> Iterator[Finding]:
 
 def _engine(subject: str, module: str, kind: str) -> Finding:
     try:
-        getattr(importlib.import_module(module), kind)
+        getattr(importlib.import_module(module), kind).require()
     except ImportError as error:
         package = (error.name or "").partition(".")[0]
         return Finding(subject, False, f"cannot be imported: {error}", f"pip install {package}")

@@ -18,6 +18,7 @@ COMMANDS = {
     "train": ("train", "train"),
     "evaluate": ("evaluate", "evaluate"),
     "export": ("export", "export"),
+    "build": ("build", "build"),
     "run": ("run", "run"),
     "bench": ("bench", "bench"),
     "inspect": ("bundle", "inspect"),

@@ -7,6 +7,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,10 @@ from hyperline.errors import HyperlineError, InputError
 from hyperline.runtime.blocks import Block
 
 # engine name -> (module, class). A module loads when its engine is asked for.
-ENGINES = {"ort-cpu": ("hyperline.runtime.engines.ort_cpu", "OrtCpuEngine")}
+ENGINES = {
+    "ort-cpu": ("hyperline.runtime.engines.ort_cpu", "OrtCpuEngine"),
+    "tensorrt": ("hyperline.runtime.engines.tensorrt", "TensorRTEngine"),
+}
 
 # The self-test's bars. Labels may differ where two classes are all but equal; logits are of the order of 10,
 # and another CPU's order of summation moves them by about 1e-5.
@@ -66,6 +70,14 @@ class Engine(ABC):
         self.card = card
         self.threads = threads
 
+    @classmethod
+    def require(cls) -> None:  # noqa: B027  # most engines need nothing that is not installed anyway
+        """Check that what this kind of engine needs is here, without a model.
+
+        Raises:
+            HyperlineError: something is missing; the message says what, and how to get it.
+        """
+
     @abstractmethod
     def reset(self, samples: int) -> None:
         """Start a strip: zero the state, and allocate what lines of ``samples`` (padded) samples need."""
@@ -83,7 +95,8 @@ def load_engine(name: str, model: bytes, card: Card, threads: int | None = None)
     """Load a model into the engine of that name.
 
     Args:
-        name: a key of ``ENGINES``.
+        name: a key of ``ENGINES``; ``tensorrt:FOLDER`` where the engine was built into another folder than the
+            default one.
         model: the ONNX file.
         card: what it takes and gives.
         threads: threads to use; None for every CPU that this process may run on.
@@ -92,15 +105,17 @@ def load_engine(name: str, model: bytes, card: Card, threads: int | None = None)
         InputError: no such engine, or fewer than one thread.
         HyperlineError: the engine cannot load the model.
     """
-    if name not in ENGINES:
+    kind_name, _, folder = name.partition(":")
+    if kind_name not in ENGINES or (folder and kind_name != "tensorrt"):
         raise InputError(f"no engine is called {name!r}; there are: {', '.join(ENGINES)}")
     if threads is None:
         affinity = getattr(os, "sched_getaffinity", None)  # not on every platform
         threads = len(affinity(0)) if affinity else os.cpu_count() or 1
     if threads < 1:
         raise InputError(f"threads must be at least 1, not {threads}")
-    module, kind = ENGINES[name]
-    engine: Engine = getattr(importlib.import_module(module), kind)(model, card, threads)
+    module, kind = ENGINES[kind_name]
+    options = {"cache": Path(folder)} if folder else {}
+    engine: Engine = getattr(importlib.import_module(module), kind)(model, card, threads, **options)
     return engine
 
 

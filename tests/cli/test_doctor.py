@@ -1,6 +1,7 @@
 """The doctor finds what is there, and for what is not has a fix."""
 
 import json
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -32,6 +33,7 @@ def test_every_fault_comes_with_its_fix(monkeypatch):
     monkeypatch.setattr(native, "find_library", lambda name: None)
     monkeypatch.setattr(onnxruntime_ops, "find_library", lambda name: None)
     monkeypatch.setitem(engines.ENGINES, "warp", ("warp_drive.engine", "Warp"))
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setattr(doctor, "_TRAINS", ("torch", "no-such-package"))
     code, found = findings()
     faults = [entry for entry in found.values() if not entry["ok"]]
@@ -40,10 +42,12 @@ def test_every_fault_comes_with_its_fix(monkeypatch):
         "native operators",
         "native operators in onnxruntime",
         "packages that train",
+        "engine tensorrt",
         "engine warp",
     }
     assert all(entry["fix"] and entry["detail"] for entry in faults)
     assert "libonnxruntime-dev" in found["native operators in onnxruntime"]["fix"]
+    assert "JetPack" in found["engine tensorrt"]["fix"]
     assert found["engine warp"]["fix"] == "pip install warp_drive"
 
 
