@@ -53,7 +53,7 @@ test: lint
 flight: $(STAMP)
 	$(BIN)/python tools/flight_check.py
 
-# Accuracy over seeds; twenty minutes on two cores.
+# Accuracy over seeds; ten minutes on two cores, twenty without a C++ compiler.
 results: $(STAMP)
 	$(BIN)/python bench/accuracy.py
 
