@@ -51,9 +51,9 @@ class OrtCpuEngine(Engine):
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1  # the graph is one chain
         options.log_severity_level = 3
-        # Threads spin within a step, some 300 parallel regions of tens of microseconds, and sleep between steps: at 1024
-        # samples, two free cores, 598 lines/s against 521 asleep throughout (bench/step_log.md). Give a machine with
-        # other work on it one thread less than it has cores: there spinning costs more than it brings.
+        # Threads spin within a step, some 300 parallel regions of tens of microseconds, and sleep between steps: at
+        # 1024 samples, two free cores, 598 lines/s against 521 asleep throughout (bench/step_log.md). Give a machine
+        # with other work on it one thread less than it has cores: there spinning costs more than it brings.
         options.add_session_config_entry("session.intra_op.allow_spinning", "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")
         registered = native_ops and try_native_ops(options)
