@@ -13,7 +13,7 @@ import pytest
 from hyperline.plugins import reference
 from hyperline.plugins.native import find_library
 from hyperline.plugins.native_cuda import CUDA_LIBRARY
-from hyperline.plugins.onnx_functions import OPSET, add_functions
+from hyperline.plugins.onnx_functions import OPSET
 from hyperline.plugins.onnxruntime_ops import ORT_LIBRARY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,9 +120,10 @@ def test_the_library_offers_both_operators_for_both_providers(library, tmp_path)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_a_library_with_cuda_serves_a_runtime_without_it(library, scan_case, reverse):
-    case = scan_case(1, reverse=reverse, mask_rows=5, mask_steps=9, masked=0.4)
-    case.assert_close(*session(library, add_functions(scan_model(case)), CPU).run(None, case.inputs))
+def test_a_library_with_cuda_serves_a_runtime_without_it(library, scan_case, dtype, reverse):
+    # FP16 too: knowing the type from the CUDA operator, the runtime casts for the CPU's.
+    case = scan_case(1, dtype=dtype, reverse=reverse, mask_rows=5, mask_steps=9, masked=0.4)
+    case.assert_close(*session(library, scan_model(case), CPU).run(None, case.inputs))
 
 
 def test_a_gate_of_that_library_runs_on_the_cpu(library):
