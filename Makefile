@@ -83,10 +83,10 @@ $(TENSORRT_TESTS): | $(STAMP)
 	touch $@
 
 $(CUDA_REPORT): CMakeLists.txt tools/cuda_report.py $(TENSORRT_TESTS) plugins/include/hyperline/cuda_ops.h \
-		$(wildcard plugins/cuda/* plugins/tensorrt/*) | $(STAMP)
+		$(wildcard plugins/cuda/* plugins/tensorrt/* plugins/ort/*) | $(STAMP)
 	@command -v nvcc >/dev/null || { echo "make native-cuda needs nvcc, of the CUDA toolkit" >&2; exit 1; }
-	$(CMAKE) -S . -B build/cuda -DHYPERLINE_CUDA=ON -DHYPERLINE_TENSORRT=ON -DHYPERLINE_ORT=OFF
-	$(CMAKE) --build build/cuda --clean-first --target hyperline_cuda --target hyperline_trt > build/cuda.log 2>&1 \
+	$(CMAKE) -S . -B build/cuda -DHYPERLINE_CUDA=ON -DHYPERLINE_TENSORRT=ON -DHYPERLINE_ORT=ON
+	$(CMAKE) --build build/cuda --clean-first --target hyperline_cuda --target hyperline_trt --target hyperline_ort > build/cuda.log 2>&1 \
 		|| { cat build/cuda.log; exit 1; }
 	$(BIN)/python tools/cuda_report.py build/cuda.log $@
 
