@@ -70,8 +70,8 @@ class Engine(ABC):
         self.card = card
         self.threads = threads
 
-    @classmethod
-    def require(cls) -> None:  # noqa: B027  # most engines need nothing that is not installed anyway
+    @classmethod  # noqa: B027  # most engines need nothing that is not installed anyway
+    def require(cls) -> None:
         """Check that what this kind of engine needs is here, without a model.
 
         Raises:
