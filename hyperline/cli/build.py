@@ -14,9 +14,7 @@ import click
 @click.option(
     "--samples",
     metavar="MIN:OPT:MAX",
-    default="8:1024:2048",
-    show_default=True,
-    help="Samples of the lines to build for, and to tune for.",
+    help="Samples of the lines to build for, and to tune for [default: 8:1024:2048].",
 )
 @click.option("--precision", default="fp32", show_default=True, help="Which of the bundle's models.")
 @click.option(
@@ -26,7 +24,7 @@ import click
     help="Folder to keep the engine in [default: hyperline's in the user's cache].",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def build(bundle_file: Path, samples: str, precision: str, cache: Path | None, as_json: bool) -> None:
+def build(bundle_file: Path, samples: str | None, precision: str, cache: Path | None, as_json: bool) -> None:
     """Build a TensorRT engine of FILE.hlb for the GPU here, and check it on the bundle's golden block.
 
     It is kept, and found again by: hyperline run FILE.hlb --engine tensorrt. With --cache DIR that is
@@ -42,7 +40,8 @@ def build(bundle_file: Path, samples: str, precision: str, cache: Path | None, a
     from hyperline.runtime.tensorrt.toolkit import find_toolkit
 
     bundle = read_bundle(bundle_file)
-    model, golden, wanted = bundle.model(precision), bundle.golden(), Samples.parse(samples)
+    model, golden = bundle.model(precision), bundle.golden()
+    wanted = Samples.parse(samples) if samples is not None else Samples.usual(bundle.card)
     wanted.check(bundle.card, golden["valid"].shape[1])
     toolkit = find_toolkit()
     require("onnx", "tensorrt")

@@ -35,6 +35,12 @@ class Samples:
             raise InputError(f"--samples is {text!r}; it must be MIN:OPT:MAX, such as 8:1024:2048") from error
         return cls(minimum, optimum, maximum)
 
+    @classmethod
+    def usual(cls, card: Card) -> Samples:
+        """Return what serves most sensors: any width up to 2048, tuned for 1024."""
+        multiple = card.sample_multiple
+        return cls(multiple, -(-1024 // multiple) * multiple, -(-2048 // multiple) * multiple)
+
     def check(self, card: Card, golden_samples: int) -> None:
         """Refuse what a model cannot take or could not be tested on.
 

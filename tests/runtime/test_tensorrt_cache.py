@@ -164,3 +164,10 @@ def test_samples_that_the_model_cannot_take_are_refused(tiny, text):
 def test_samples_without_the_golden_block_are_refused(tiny, text):
     with pytest.raises(InputError, match="golden block"):
         Samples.parse(text).check(tiny.card(), 8 if text == "16:16:24" else 16)
+
+
+@pytest.mark.parametrize(("multiple", "usual"), [(8, "8:1024:2048"), (3, "3:1026:2049"), (1, "1:1024:2048")])
+def test_the_usual_samples_are_what_the_model_takes(tiny, multiple, usual):
+    card = tiny.card().model_copy(update={"sample_multiple": multiple})
+    assert str(Samples.usual(card)) == usual
+    Samples.usual(card).check(card, 64)
