@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-CMAKE ?= cmake
+CMAKE ?= $(or $(shell command -v cmake),$(BIN)/cmake)
 NATIVE_SOURCES := $(wildcard plugins/include/hyperline/*.h plugins/*/CMakeLists.txt plugins/*/*.h plugins/*/*.cpp)
 
 .PHONY: install demo test lint flight format native-asan native-aarch64 native-cuda results clean
