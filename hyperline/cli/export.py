@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from hyperline.cli.options import stderr
+
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
@@ -33,8 +35,6 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def export(run: Path, out: Path, block_lines: int, lines: str | None, as_json: bool) -> None:
     """Export a trained run to a bundle. Refuses where the graph differs from the network."""
-    from rich.console import Console
-
     from hyperline.errors import require
 
     for module in ("torch", "safetensors", "onnx", "onnxscript"):
@@ -44,7 +44,7 @@ def export(run: Path, out: Path, block_lines: int, lines: str | None, as_json: b
     from hyperline.export.bundle import export_run
     from hyperline.scenes import read_scene
 
-    console = Console(stderr=True, highlight=False)
+    console = stderr()
     with console.status("exporting the step and checking it against the network; this takes half a minute"):
         export_run(run, out, block_lines, read_scene(lines) if lines else None)
     bundle = read_bundle(out)
