@@ -6,6 +6,8 @@ STAMP := $(VENV)/.installed
 CMAKE ?= $(or $(shell command -v cmake),$(BIN)/cmake)
 NATIVE_SOURCES := $(wildcard plugins/include/hyperline/*.h plugins/*/CMakeLists.txt plugins/*/*.h plugins/*/*.cpp)
 
+CPP := $(wildcard plugins/include/hyperline/*.h $(foreach end,h cpp cu cuh,plugins/*/*.$(end) tests/*/*.$(end)))
+
 .PHONY: install demo test lint flight format native-asan native-aarch64 native-cuda results clean
 
 install: $(STAMP)
@@ -34,6 +36,7 @@ lint: $(STAMP) $(TYPING)
 	$(BIN)/python tools/link_tree.py
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(CPP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -93,6 +96,7 @@ $(CUDA_REPORT): CMakeLists.txt tools/cuda_report.py $(TENSORRT_TESTS) plugins/in
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -173,7 +173,7 @@ class MambaMoE(nn.Module):
     """The network.
 
     The first layer is a fixed linear map, mean and projection of the minimum noise fraction of the
-    training strip (train/mnf.py), followed by a learned one; `folded_input` gives their product.
+    training strip (train/mnf.py), followed by a learned one.
     """
 
     mnf_mean: Tensor
@@ -230,11 +230,6 @@ class MambaMoE(nn.Module):
             shape[spec.sample_axis] = shape[spec.sample_axis] * samples // MULTIPLE
             state[spec.name] = self.stem.weight.new_zeros(shape)
         return state
-
-    def folded_input(self) -> tuple[Tensor, Tensor]:
-        """Return weight (bands, channels) and bias (channels,) of the first two layers as one."""
-        weight = self.mnf_projection @ self.stem.weight.T
-        return weight, self.stem.bias - self.mnf_mean @ weight
 
     def components(self, lines: Tensor) -> Tensor:
         """Map (T, W, bands) to noise-whitened components (T, W, components)."""

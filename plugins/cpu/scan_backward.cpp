@@ -41,7 +41,7 @@ HYPERLINE_INLINE int64_t windows(const hyperline_scan& scan) {
 }
 
 template <class Kind>
-constexpr int64_t group_floats = block_channels* Kind::states;
+constexpr int64_t group_floats = block_channels * Kind::states;
 
 template <class V, int vectors>
 HYPERLINE_INLINE void save(float* to, int64_t index, const Group<V, vectors>& group) {

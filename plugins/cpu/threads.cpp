@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <system_error>
@@ -12,14 +13,17 @@ namespace hyperline {
 namespace {
 
 using Task = std::function<void(int64_t, int)>;
+using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::microseconds kPatience{50};
 
 class Pool {
   public:
     void run(int64_t units, int threads, const Task& task) {
         std::unique_lock<std::mutex> alone(one_call_, std::try_to_lock);
-        Job job{units, task};
-        if (!alone) return job.work(0);
-        const int helpers = hire(threads - 1);
+        const int helpers = alone ? hire(threads - 1) : 0;
+        Job job{units, 1 + helpers, task};
+        if (!helpers) return job.work(0);
         {
             std::lock_guard<std::mutex> lock(mutex_);
             job_ = &job;
@@ -27,9 +31,16 @@ class Pool {
         }
         for (int i = 0; i < helpers; i++) wake_.notify_one();
         job.work(0);
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            job_ = nullptr;  // whoever has not come by now is not needed
+            invited_ = 0;
+        }
+        // A helper is at its last unit, a few microseconds; waking from sleep would take ten times as long.
+        const auto patience = Clock::now() + kPatience;
+        while (at_work_ > 0 && Clock::now() < patience) {
+        }
         std::unique_lock<std::mutex> lock(mutex_);
-        job_ = nullptr;  // whoever has not come by now is not needed
-        invited_ = 0;
         done_.wait(lock, [&] { return at_work_ == 0; });
         arrived_ = 0;
     }
@@ -37,10 +48,19 @@ class Pool {
   private:
     struct Job {
         int64_t units;
+        int workers;
         const Task& task;
         std::atomic<int64_t> next{0};
+        // Takes a share of what is left until nothing is. Large shares first: neighbouring units lie side by side in
+        // memory, and where two cores take turns at them each fetches ahead what the other is writing. Small ones last,
+        // for all to finish together.
         void work(int worker) {
-            for (int64_t unit; (unit = next.fetch_add(1, std::memory_order_relaxed)) < units;) task(unit, worker);
+            for (int64_t first = next.load(std::memory_order_relaxed); first < units;) {
+                const int64_t end = first + 1 + (units - first) / (2 * workers);
+                if (!next.compare_exchange_weak(first, end, std::memory_order_relaxed)) continue;
+                for (int64_t unit = first; unit < end; unit++) task(unit, worker);
+                first = next.load(std::memory_order_relaxed);
+            }
         }
     };
 
@@ -74,7 +94,8 @@ class Pool {
     std::mutex mutex_;  // guards what follows
     std::condition_variable wake_, done_;
     Job* job_ = nullptr;
-    int invited_ = 0, at_work_ = 0, arrived_ = 0;
+    int invited_ = 0, arrived_ = 0;
+    std::atomic<int> at_work_{0};  // also read without it
 };
 
 // A fork takes no threads along, so a child starts a pool of its own. Pools are never destroyed: helpers sleep in them

@@ -15,11 +15,9 @@
 #include "kernels.h"
 
 #if defined(__x86_64__)
-#define HYPERLINE_SETS \
-    { &hyperline::sse2::kernels, &hyperline::avx2::kernels, &hyperline::avx512::kernels }
+#define HYPERLINE_SETS {&hyperline::sse2::kernels, &hyperline::avx2::kernels, &hyperline::avx512::kernels}
 #else
-#define HYPERLINE_SETS \
-    { &hyperline::neon::kernels }
+#define HYPERLINE_SETS {&hyperline::neon::kernels}
 #endif
 
 namespace {

@@ -244,14 +244,6 @@ def test_the_forward_pass_needs_no_labels() -> None:
     assert [scores.shape for scores in prediction.logits] == [(8, 8, 3)] * 3
 
 
-def test_the_folded_first_layers_equal_the_two() -> None:
-    network = small_network()
-    network.mnf_mean.normal_()
-    lines = torch.randn(8, 8, 6)
-    weight, bias = network.folded_input()
-    assert torch.allclose(lines @ weight + bias, network.stem(network.components(lines)), atol=1e-5)
-
-
 def test_state_specs_describe_the_state_in_order() -> None:
     network = small_network()
     with torch.no_grad():
