@@ -1,4 +1,4 @@
-"""What the two operators mean: float64 NumPy twins that every kernel and function body is tested against.
+"""What our operators mean: NumPy twins that every kernel and function body is tested against.
 
 Clarity before speed: one plain loop over the steps. The recurrence is Mamba's selective scan (Gu and Dao,
 arXiv 2312.00752, section 3.2), discretised as its published code does: exp(δA) for the state and δB for the
@@ -11,6 +11,9 @@ Shape letters:
     N  states of a channel
     R  rows of gate logits, one a block
     E  experts
+    K  lines of a block
+    W  samples of a line
+    I  inputs, O  outputs of a layer
 """
 
 from __future__ import annotations
@@ -93,3 +96,59 @@ def expert_gate(logits: Array, k: int) -> tuple[Float64, Float64]:
     active = np.zeros_like(softmax)
     np.put_along_axis(active, kept, 1.0, axis=-1)
     return softmax * active, active
+
+
+def quantize(x: Array, scale: Array) -> NDArray[np.int8]:
+    """Return x / scale rounded to the nearest int8, ties to even, as ONNX's ``QuantizeLinear`` does with zero point 0.
+
+    The division is one of float32, for that decides ties.
+    """
+    ratio = np.asarray(x, np.float32) / np.asarray(scale, np.float32)
+    return np.clip(np.rint(ratio), -128, 127).astype(np.int8)
+
+
+def quantized_linear(x: Array, x_scale: Array, weight: Array, weight_scale: Array, bias: Array) -> Float64:
+    """Run the INT8 layer ``Linear``: x_scale weight_scale (x_int8 · weight) + bias.
+
+    Args:
+        x: (..., I) float32.
+        x_scale: () float32, of all of x.
+        weight: (I, O) int8.
+        weight_scale: (O,) float32.
+        bias: (O,), or of the shape of the result: what is added.
+
+    Returns:
+        (..., O).
+    """
+    products = quantize(x, x_scale).astype(np.int64) @ weight.astype(np.int64)
+    return products * (np.float64(x_scale) * weight_scale.astype(np.float64)) + bias
+
+
+def quantized_block_conv(
+    past: Array, x: Array, x_scale: Array, weight: Array, weight_scale: Array, bias: Array, relu: bool
+) -> Float64:
+    """Run the INT8 layer ``BlockConv``, or ``BlockConvRelu``: a 3×3 convolution of one block of lines.
+
+    It sees the line before the block, and zeros after it and beside it (`hyperline.train.ssm.BlockConv`).
+
+    Args:
+        past: (1, W, I) float32, the line before the block.
+        x: (K, W, I) float32.
+        x_scale: () float32, of all of both.
+        weight: (O, I, 3, 3) int8.
+        weight_scale: (O,) float32.
+        bias: (O,) float32.
+        relu: whether negative results become 0.
+
+    Returns:
+        (K, W, O).
+    """
+    lines = np.pad(quantize(np.concatenate([past, x]), x_scale).astype(np.int64), ((0, 1), (1, 1), (0, 0)))
+    K, W, _ = x.shape
+    sums = sum(
+        lines[down : down + K, right : right + W] @ weight[:, :, down, right].T.astype(np.int64)
+        for down in range(3)
+        for right in range(3)
+    )
+    y = sums * (np.float64(x_scale) * weight_scale.astype(np.float64)) + bias
+    return np.maximum(y, 0.0) if relu else y

@@ -1,0 +1,69 @@
+"""The INT8 layers as ONNX model-local functions: explicit quantisation around standard operators.
+
+A runtime without our library inlines these bodies and fuses the quantisation as it can; TensorRT does so always. Their
+meaning is `hyperline.plugins.reference`, whose shape letters they share. All quantisation is symmetric: zero points
+are 0, weights have a scale for each output, activations one for the tensor.
+"""
+
+from __future__ import annotations
+
+import onnx
+import onnx.parser
+
+from hyperline.plugins import QUANTIZED_DOMAIN, QUANTIZED_VERSION
+
+_LINEAR = """
+<opset_import: ["" : 18], domain: "hyperline.quantized">
+Linear (x, x_scale, weight, weight_scale, bias) => (y)
+{
+    zero = Constant <value: tensor = int8 {0}> ()
+    x_int8 = QuantizeLinear (x, x_scale, zero)
+    x_rounded = DequantizeLinear (x_int8, x_scale, zero)
+    weight_rounded = DequantizeLinear <axis: int = 1> (weight, weight_scale)
+    product = MatMul (x_rounded, weight_rounded)
+    y = Add (product, bias)
+}
+"""
+
+# The layout changes before the quantisation, so that nothing stands between it and the convolution.
+_BLOCK_CONV = """
+<opset_import: ["" : 18], domain: "hyperline.quantized">
+NAME (past, x, x_scale, weight, weight_scale, bias) => (y)
+{
+    axis_0 = Constant <value_ints: ints = [0]> ()
+    zero = Constant <value: tensor = int8 {0}> ()
+    lines = Concat <axis: int = 0> (past, x)
+    image = Unsqueeze (lines, axis_0)
+    planes = Transpose <perm: ints = [0, 3, 1, 2]> (image)
+    planes_int8 = QuantizeLinear (planes, x_scale, zero)
+    planes_rounded = DequantizeLinear (planes_int8, x_scale, zero)
+    weight_rounded = DequantizeLinear <axis: int = 0> (weight, weight_scale)
+    convolved = Conv <kernel_shape: ints = [3, 3], pads: ints = [0, 1, 1, 1]> (planes_rounded, weight_rounded, bias)
+    RECTIFY
+    out_image = Transpose <perm: ints = [0, 2, 3, 1]> (out_planes)
+    y = Squeeze (out_image, axis_0)
+}
+"""
+
+_TEXTS = {
+    "Linear": _LINEAR,
+    "BlockConv": _BLOCK_CONV.replace("NAME", "BlockConv").replace("RECTIFY", "out_planes = Identity (convolved)"),
+    "BlockConvRelu": _BLOCK_CONV.replace("NAME", "BlockConvRelu").replace("RECTIFY", "out_planes = Relu (convolved)"),
+}
+
+
+def quantized_functions() -> list[onnx.FunctionProto]:
+    """Return the bodies of ``Linear``, ``BlockConv`` and ``BlockConvRelu``."""
+    return [onnx.parser.parse_function(text) for text in _TEXTS.values()]
+
+
+def add_quantized_functions(model: onnx.ModelProto) -> None:
+    """Give a model, in place, the bodies of the INT8 layers that its graph uses, and the import of their domain."""
+    used = {node.op_type for node in model.graph.node if node.domain == QUANTIZED_DOMAIN}
+    others = [function for function in model.functions if function.domain != QUANTIZED_DOMAIN]
+    imports = [entry for entry in model.opset_import if entry.domain != QUANTIZED_DOMAIN]
+    del model.functions[:], model.opset_import[:]
+    model.functions.extend([*others, *(one for one in quantized_functions() if one.name in used)])
+    model.opset_import.extend(imports)
+    if used:
+        model.opset_import.append(onnx.helper.make_opsetid(QUANTIZED_DOMAIN, QUANTIZED_VERSION))
