@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperline.runtime.radiometry import Radiometry
+from hyperline.radiometry import Radiometry
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,13 @@ import numpy as np
 from hyperline.bundle import Bundle
 from hyperline.disk import disk_errors, replace_file
 from hyperline.errors import HyperlineError, InputError
+from hyperline.match import require_match
 from hyperline.metrics import Metrics, confusion_matrix
+from hyperline.radiometry import Radiometry
 from hyperline.runtime.blocks import Block, BlockAssembler
 from hyperline.runtime.engines import Engine, load_engine, self_test
-from hyperline.runtime.radiometry import Radiometry
 from hyperline.runtime.sinks import EnviSink
-from hyperline.runtime.sources import Source, require_match
+from hyperline.runtime.sources import Source
 
 SUMMARY = "summary.json"
 PICTURE = "classes.png"

@@ -73,8 +73,8 @@ def run(
 
     from hyperline.bundle import read_bundle
     from hyperline.errors import HyperlineError
+    from hyperline.match import require_match
     from hyperline.runtime.sinks import EnviSink
-    from hyperline.runtime.sources import require_match
     from hyperline.runtime.sources.files import SceneSource
     from hyperline.runtime.strip import SUMMARY, run_strip
     from hyperline.splits import held_out

@@ -1,5 +1,5 @@
 """Where lines come from."""
 
-from hyperline.runtime.sources.source import WAVELENGTH_TOLERANCE_NM, Line, Source, require_match
+from hyperline.runtime.sources.source import Line, Source
 
-__all__ = ["WAVELENGTH_TOLERANCE_NM", "Line", "Source", "require_match"]
+__all__ = ["Line", "Source"]

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hyperline.radiometry import Radiometry
 from hyperline.runtime.blocks import Block, BlockAssembler
-from hyperline.runtime.radiometry import Radiometry
 
 BANDS = 3
 

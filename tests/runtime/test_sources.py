@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hyperline.errors import InputError
-from hyperline.runtime.sources import WAVELENGTH_TOLERANCE_NM, require_match
+from hyperline.match import WAVELENGTH_TOLERANCE_NM, require_match
 from hyperline.runtime.sources.files import SceneSource
 from hyperline.scenes import Scene
 

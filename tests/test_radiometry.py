@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperline.runtime.radiometry import Radiometry
+from hyperline.radiometry import Radiometry
 from hyperline.scenes import valid_pixels
 
 DTYPES = ("u1", "<u2", ">u2", "<i4", "<f4", ">f4", "<f8")

@@ -1,0 +1,205 @@
+"""The layers of a step's graph that can run in INT8, and why the others stay in floating point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+from numpy.typing import NDArray
+
+from hyperline.bundle.card import LINES_INPUT
+
+
+class Kind(str, Enum):
+    """What a layer computes."""
+
+    LINEAR = "linear"
+    CONVOLUTION = "convolution"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer that can run in INT8.
+
+    Attributes:
+        name: of the layer in the network, such as ``refine.0.first``.
+        kind: what it computes.
+        inputs: the activations that it multiplies: one tensor, or the past line and the block of a convolution.
+        output: the tensor that it gives.
+        weight: (I, O) of a linear layer, (O, I, 3, 3) of a convolution.
+        weight_name: the initializer that holds it, perhaps transposed.
+        bias: the tensor that it adds.
+        relu: whether negative results become 0.
+        nodes: names of the nodes that it takes the place of.
+    """
+
+    name: str
+    kind: Kind
+    inputs: tuple[str, ...]
+    output: str
+    weight: NDArray[np.float32]
+    weight_name: str
+    bias: str
+    relu: bool
+    nodes: tuple[str, ...]
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of one pixel of its output."""
+        return self.weight.size
+
+    @property
+    def input_axis(self) -> int:
+        """Axis of the weight over which it sums."""
+        return 0 if self.kind is Kind.LINEAR else 1
+
+
+@dataclass(frozen=True)
+class FloatLayer:
+    """A product that stays in floating point whatever the budget.
+
+    Attributes:
+        name: of its node.
+        reason: why.
+    """
+
+    name: str
+    reason: str
+
+
+def find_layers(model: onnx.ModelProto) -> tuple[list[Layer], list[FloatLayer]]:
+    """Find every matrix product and convolution of a step.
+
+    Args:
+        model: the ONNX file of a bundle, float32.
+
+    Returns:
+        Those that can run in INT8, and those that cannot, in the graph's order.
+    """
+    return _Finder(model).find()
+
+
+# Its input is the spectra themselves: the difference between two materials can be a hundredth of a per cent of their
+# brightness, which the noise-whitening map brings out and 8 bits would drop before it.
+_SPECTRA = "takes the spectra themselves, whose differences are finer than 8 bits"
+_SCAN = "makes the step size, B or C of a scan, whose state keeps every error"
+_ROUTER = "decides which experts see a block"
+_VARIABLE = "its weights depend on the block"
+_DEPTHWISE = "depthwise: nine products a channel, less than the quantisation costs"
+_LINEAR_STEPS = ("Gemm", "MatMul", "Sub", "Add", "Mul", "Where", "Reshape", "Unsqueeze", "Squeeze", "Transpose")
+
+
+class _Finder:
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.graph = model.graph
+        self.weights = {tensor.name: tensor for tensor in self.graph.initializer}
+        self.producer = {name: node for node in self.graph.node for name in node.output if name}
+        self.consumers: dict[str, list[onnx.NodeProto]] = {}
+        for node in self.graph.node:
+            for name in node.input:
+                self.consumers.setdefault(name, []).append(node)
+
+    def find(self) -> tuple[list[Layer], list[FloatLayer]]:
+        layers: list[Layer] = []
+        floats: list[FloatLayer] = []
+        for node in self.graph.node:
+            if node.op_type not in ("Gemm", "MatMul", "Conv"):
+                continue
+            found = self._convolution(node) if node.op_type == "Conv" else self._linear(node)
+            if isinstance(found, Layer):
+                layers.append(found)
+            else:
+                floats.append(FloatLayer(node.name, found))
+        return layers, floats
+
+    def _linear(self, node: onnx.NodeProto) -> Layer | str:
+        attributes = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
+        if node.input[1] not in self.weights:
+            return _ROUTER if self._feeds(node, "ExpertGate", depth=2) else _VARIABLE
+        if self._feeds(node, "SelectiveScan", depth=1):
+            return _SCAN
+        if self._feeds(node, "ExpertGate", depth=1):
+            return _ROUTER
+        if self._reads_spectra(node.input[0]):
+            return _SPECTRA
+        plain = attributes.get("alpha", 1.0) == attributes.get("beta", 1.0) == 1.0 and not attributes.get("transA", 0)
+        if node.op_type != "Gemm" or len(node.input) != 3 or not plain:
+            return "a product of a form that is not known here"
+        weight = onnx.numpy_helper.to_array(self.weights[node.input[1]])
+        return Layer(
+            name=_layer_name(node),
+            kind=Kind.LINEAR,
+            inputs=(node.input[0],),
+            output=node.output[0],
+            weight=np.ascontiguousarray(weight.T if attributes.get("transB", 0) else weight),
+            weight_name=node.input[1],
+            bias=node.input[2],
+            relu=False,
+            nodes=(node.name,),
+        )
+
+    def _convolution(self, node: onnx.NodeProto) -> Layer | str:
+        attributes: dict[str, Any] = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
+        if attributes.get("group", 1) != 1:
+            return _DEPTHWISE
+        if node.input[1] not in self.weights:
+            return _VARIABLE
+        # past and block -> Concat -> Unsqueeze -> Transpose -> this -> (Relu) -> Transpose -> Squeeze
+        before = list(self._chain_up(node, ("Transpose", "Unsqueeze", "Concat")))
+        relu = [one.op_type for one in self.consumers[node.output[0]]] == ["Relu"]
+        after = list(self._chain_down(node, (*(("Relu",) if relu else ()), "Transpose", "Squeeze")))
+        shaped = list(attributes.get("pads", ())) == [0, 1, 1, 1] and list(attributes["kernel_shape"]) == [3, 3]
+        if len(before) != 3 or len(before[-1].input) != 2 or len(after) != 2 + relu or not shaped:
+            return "a convolution of a form that is not known here"
+        return Layer(
+            name=_layer_name(node),
+            kind=Kind.CONVOLUTION,
+            inputs=tuple(before[-1].input),
+            output=after[-1].output[0],
+            weight=onnx.numpy_helper.to_array(self.weights[node.input[1]]),
+            weight_name=node.input[1],
+            bias=node.input[2],
+            relu=relu,
+            nodes=tuple(one.name for one in (*before, node, *after)),
+        )
+
+    def _chain_up(self, node: onnx.NodeProto, kinds: tuple[str, ...]) -> Iterator[onnx.NodeProto]:
+        for kind in kinds:
+            above = self.producer.get(node.input[0])
+            if above is None or above.op_type != kind or len(self.consumers[node.input[0]]) != 1:
+                return
+            yield above
+            node = above
+
+    def _chain_down(self, node: onnx.NodeProto, kinds: tuple[str, ...]) -> Iterator[onnx.NodeProto]:
+        for kind in kinds:
+            below = self.consumers[node.output[0]]
+            if [one.op_type for one in below] != [kind]:
+                return
+            yield below[0]
+            node = below[0]
+
+    def _feeds(self, node: onnx.NodeProto, kind: str, depth: int) -> bool:
+        below = self.consumers.get(node.output[0], [])
+        return any(one.op_type == kind or (depth > 1 and self._feeds(one, kind, depth - 1)) for one in below)
+
+    def _reads_spectra(self, name: str) -> bool:
+        """Return whether nothing but linear steps and layout stands between a tensor and the lines."""
+        if name == LINES_INPUT:
+            return True
+        above = self.producer.get(name)
+        if above is None or above.op_type not in _LINEAR_STEPS:
+            return False
+        return any(map(self._reads_spectra, above.input[1:] if above.op_type == "Where" else above.input))
+
+
+def _layer_name(node: onnx.NodeProto) -> str:
+    """Return the layer that a node belongs to; two products of one layer keep their numbers."""
+    layer, _, kind = node.name.rpartition("/")
+    _, _, number = kind.partition(".")
+    return f"{layer}.{number}" if number else layer

@@ -1,0 +1,69 @@
+"""When a model may look at lines: they show the bands that it was trained on."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hyperline.bundle.card import Card
+from hyperline.errors import InputError
+
+# Band centres of one sensor model differ by about a nanometre from unit to unit and over the swath
+# ("smile"); bands are 3 to 10 nm apart. Twice the first keeps every unit and refuses a neighbouring band.
+WAVELENGTH_TOLERANCE_NM = 2.0
+
+
+class Spectra(Protocol):
+    """Whatever gives lines: a source of the runtime, the lines of a calibration.
+
+    Attributes:
+        name: for reports.
+        bands: spectral bands of a line.
+        wavelengths_nm: (band,) band centres in nanometres, or None where unknown.
+        truth_classes: the highest class id of the lines' truth; 0 where they come without truth.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102 - the attributes are described above
+    @property
+    def bands(self) -> int: ...  # noqa: D102
+    @property
+    def wavelengths_nm(self) -> NDArray[np.float64] | None: ...  # noqa: D102
+    @property
+    def truth_classes(self) -> int: ...  # noqa: D102
+
+
+def require_match(source: Spectra, card: Card) -> None:
+    """Refuse a source that does not show the bands, or names the classes, on which the model was trained.
+
+    Wavelengths are compared where both sides state them.
+
+    Raises:
+        InputError: another number of bands, a band centre further than ``WAVELENGTH_TOLERANCE_NM`` from the
+            model's, or truth in classes that the model does not have; the message holds the numbers.
+    """
+    if source.bands != card.bands:
+        raise InputError(
+            f"{source.name} has {source.bands} bands, the model {card.name} takes {card.bands}; give it the "
+            f"bands that it was trained on, or train a model for this sensor"
+        )
+    if source.truth_classes > len(card.class_names):
+        raise InputError(
+            f"{source.name} has labels up to class {source.truth_classes}, the model {card.name} knows "
+            f"{len(card.class_names)} classes; give it labels in the model's numbering"
+        )
+    if source.wavelengths_nm is None or card.wavelengths_nm is None:
+        return
+    expected = np.asarray(card.wavelengths_nm)
+    off = np.abs(source.wavelengths_nm - expected)
+    matches = off <= WAVELENGTH_TOLERANCE_NM  # False for NaN
+    if not matches.all():
+        band = int(np.argmax(off))
+        raise InputError(
+            f"{source.name}: band {band} (counted from 0) lies at {source.wavelengths_nm[band]:.2f} nm where "
+            f"the model {card.name} expects {expected[band]:.2f} nm; {np.count_nonzero(~matches)} of {card.bands} "
+            f"bands are more than {WAVELENGTH_TOLERANCE_NM:g} nm off. Put the bands in the model's order, or train a "
+            f"model for this sensor"
+        )
