@@ -16,11 +16,11 @@ from hyperline.plugins.onnxruntime_ops import ORT_LIBRARY, register_native_ops
 SCAN_INPUTS = ("u", "delta", "A", "B", "C", "D", "delta_bias", "h0", "mask")
 
 
-def scan_model(reverse):
+def scan_model(reverse, number="float"):
     return onnx.parser.parse_model(
         f"""<ir_version: 9, opset_import: ["" : {OPSET}, "hyperline" : 1]>
-        scan (float[s,l,d] u, float[s,l,d] delta, float[d,n] A, float[s,l,n] B, float[s,l,n] C, float[d] D,
-              float[d] delta_bias, float[s0,d,n] h0, float[sm,lm] mask) => (float[s,l,d] y, float[s,d,n] h)
+        scan ({number}[s,l,d] u, {number}[s,l,d] delta, float[d,n] A, {number}[s,l,n] B, {number}[s,l,n] C, float[d] D,
+              float[d] delta_bias, float[s0,d,n] h0, float[sm,lm] mask) => ({number}[s,l,d] y, float[s,d,n] h)
         {{ y, h = hyperline.SelectiveScan <reverse: int = {int(reverse)}> ({", ".join(SCAN_INPUTS)}) }}"""
     )
 
@@ -124,6 +124,55 @@ def test_the_scan_equals_the_reference_for_any_shape(
     mask_steps = L if mask in ("steps", "both") else None
     inputs = scan_inputs(seed, S, L, D, N, initial_state, mask_rows, mask_steps)
     assert_scan_equals_reference(*scan_sessions[reverse].run(["y", "h"], inputs), inputs, reverse)
+
+
+@pytest.fixture(scope="module")
+def half_scan_sessions(native):
+    return {reverse: session(scan_model(reverse, "float16"), native) for reverse in (False, True)}
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    S=st.integers(1, 17),
+    L=st.integers(1, 20),
+    D=st.integers(1, 9),
+    N=st.sampled_from([1, 4, 8, 16, 32]),
+    initial_state=st.booleans(),
+    mask=st.sampled_from(["none", "sequences", "steps", "both"]),
+    reverse=st.booleans(),
+)
+def test_an_fp16_scan_of_any_shape_equals_the_reference_and_keeps_a_float32_state(
+    half_scan_sessions, scan_case, seed, S, L, D, N, initial_state, mask, reverse
+):
+    case = scan_case(
+        seed,
+        **{"S": S, "L": L, "D": D, "N": N},
+        dtype=np.float16,
+        reverse=reverse,
+        initial_state=initial_state,
+        mask_rows=S if mask in ("sequences", "both") else 1,
+        mask_steps=L if mask in ("steps", "both") else 1,
+        masked=0.4 if mask != "none" else 0.0,
+    )
+    y, h = half_scan_sessions[reverse].run(["y", "h"], case.inputs)
+    assert (y.dtype, h.dtype) == (np.float16, np.float32)
+    case.assert_close(y, h)
+
+
+def test_a_float32_step_pays_nothing_for_serving_fp16_too(tmp_path):
+    """The casts of the body are gone once onnxruntime has optimized it."""
+    optimized = tmp_path / "optimized.onnx"
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(optimized)
+    model = add_functions(scan_model(False))
+    scan = model.graph.node[0]  # between two others, as in a step: at the end a cast would stay to name the output
+    scan.output[0] = "inner"
+    model.graph.node.append(onnx.parser.parse_node("y = Neg (inner)"))
+    assert {"Cast", "CastLike"} <= {node.op_type for function in model.functions for node in function.node}
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    operators = {node.op_type for node in onnx.load(optimized).graph.node}
+    assert "Scan" in operators and not operators & {"Cast", "CastLike"}
 
 
 @pytest.mark.parametrize("reverse", [False, True])

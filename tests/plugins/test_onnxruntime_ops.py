@@ -17,10 +17,16 @@ needs_library = pytest.mark.skipif(find_library(ORT_LIBRARY) is None, reason=f"{
 RANKS = {"u": 3, "delta": 3, "A": 2, "B": 3, "C": 3, "D": 1, "delta_bias": 1, "h0": 3, "mask": 2}
 
 
-def scan_model(outputs="y, h"):
+STEPWISE = ("u", "delta", "B", "C", "y")
+
+
+def scan_model(outputs="y, h", number="float"):
+    types = dict.fromkeys((*RANKS, "h"), "float") | dict.fromkeys(STEPWISE, number)
     # shapes are left open, so that only the operator itself can look at them
-    inputs = ", ".join(f"float[{', '.join(name + str(i) for i in range(rank))}] {name}" for name, rank in RANKS.items())
-    declared = ", ".join(f"float[{name}0, {name}1, {name}2] {name}" for name in ("y", "h") if name in outputs)
+    inputs = ", ".join(
+        f"{types[name]}[{', '.join(name + str(i) for i in range(rank))}] {name}" for name, rank in RANKS.items()
+    )
+    declared = ", ".join(f"{types[name]}[{name}0, {name}1, {name}2] {name}" for name in ("y", "h") if name in outputs)
     return onnx.parser.parse_model(
         f"""<ir_version: 9, opset_import: ["" : {OPSET}, "hyperline" : 1]>
         scan ({inputs}) => ({declared})
@@ -69,6 +75,35 @@ def test_results_do_not_depend_on_the_threads_to_the_bit(shape):
     one, two = (native_session(scan_model(), threads).run(None, scan_inputs(*shape)) for threads in (1, 2))
     for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@needs_library
+@pytest.mark.parametrize("shape", [(1, 5, 4, 8), (700, 5, 3, 8), (3, 300, 16, 16)])
+@pytest.mark.parametrize("outputs", ["y, h", 'y, ""'])
+def test_an_fp16_scan_is_the_float32_scan_rounded_to_the_bit(shape, outputs):
+    inputs = scan_inputs(*shape)
+    inputs |= {name: inputs[name].astype(np.float16) for name in STEPWISE if name in inputs}
+    widened = {name: array.astype(np.float32) for name, array in inputs.items()}
+    half, *half_h = native_session(scan_model(outputs, "float16"), threads=2).run(None, inputs)
+    full, *full_h = native_session(scan_model(outputs)).run(None, widened)
+    np.testing.assert_array_equal(half, full.astype(np.float16))
+    for a, b in zip(half_h, full_h, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@needs_library
+def test_fp16_takes_in_every_number_and_rounds_to_the_nearest_even():
+    """A scan that only passes u on, D u: each of the 65536 bit patterns in, and every rounding out."""
+    numbers = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    numbers = numbers[np.isfinite(numbers)]
+    inputs = scan_inputs(S=len(numbers), L=1, D=1, N=1) | {"A": -np.ones((1, 1), np.float32)}
+    inputs |= {name: np.zeros_like(inputs[name], np.float16) for name in ("delta", "B", "C")}
+    inputs["u"] = numbers.reshape(-1, 1, 1)
+    for scale in (1.0, 1 + 2**-11, 1 / 3, 2**-9):
+        y, _ = native_session(scan_model(number="float16")).run(None, inputs | {"D": np.array([scale], np.float32)})
+        with np.errstate(over="ignore"):
+            expected = (numbers.astype(np.float32) * np.float32(scale)).astype(np.float16)
+        np.testing.assert_array_equal(y.ravel(), expected)
 
 
 @needs_library
