@@ -117,7 +117,7 @@ def bench_bundle(
     if samples < 1 or not seconds > 0:
         raise InputError(f"{samples} samples for {seconds} seconds cannot be measured; ask for at least one of each")
     model = bundle.model(precision)
-    loaded = load_engine(engine, model, bundle.card, threads)
+    loaded = load_engine(engine, model, bundle.card, threads, precision)
     self_test(loaded, bundle.golden())
     step = stepper(loaded, bundle, samples)
     arithmetic = _arithmetic(model, samples / bundle.card.sample_multiple)

@@ -142,7 +142,7 @@ def run_strip(
     """
     card = bundle.card
     require_match(source, card)
-    loaded = load_engine(engine, bundle.model(precision), card, threads)
+    loaded = load_engine(engine, bundle.model(precision), card, threads, precision)
     self_test(loaded, bundle.golden())
     _claim(out, overwrite)
     strip = _Strip(source, loaded)

@@ -57,7 +57,7 @@ def build(bundle_file: Path, samples: str | None, precision: str, cache: Path | 
             lambda timing: build_engine(toolkit.trt, graph, bundle.card, wanted, timing),
         )
         try:
-            self_test(TensorRTEngine(model, bundle.card, 1, cache, toolkit), golden)
+            self_test(TensorRTEngine(model, bundle.card, 1, cache, toolkit, precision), golden)
         except HyperlineError:
             kept.path.unlink(missing_ok=True)
             raise

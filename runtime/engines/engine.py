@@ -23,10 +23,31 @@ ENGINES = {
     "tensorrt": ("hyperline.runtime.engines.tensorrt", "TensorRTEngine"),
 }
 
-# The self-test's bars. Labels may differ where two classes are all but equal; logits are of the order of 10,
-# and another CPU's order of summation moves them by about 1e-5.
-SELF_TEST_LABELS = 0.999
-SELF_TEST_LOGITS = 1e-3
+
+@dataclass(frozen=True)
+class Bar:
+    """What the self-test asks of an engine, whose golden block is the float32 model's answer.
+
+    Attributes:
+        labels: fraction of the valid pixels whose label must be right. It may differ where two classes are all but
+            equal.
+        logits: how far a logit may be off.
+        logits_relative: how much further, as a fraction of the largest golden logit.
+    """
+
+    labels: float
+    logits: float = 0.0
+    logits_relative: float = 0.0
+
+
+# Logits are of the order of 10. Another CPU's order of summation moves float32's by about 1e-5, FP16 moves them by a
+# thousandth. INT8 may be far off in logits of classes that are out of the question: its labels are judged, and the bar
+# on logits finds those that are no numbers.
+SELF_TEST = {
+    "fp32": Bar(labels=0.999, logits=1e-3),
+    "fp16": Bar(labels=0.99, logits_relative=0.05),
+    "int8": Bar(labels=0.95, logits_relative=0.5),
+}
 
 
 @dataclass(frozen=True)
@@ -51,24 +72,27 @@ class Engine(ABC):
         name: as in ``ENGINES``.
         native_ops: whether hyperline's operators ran as compiled kernels; False: as their function bodies.
         threads: threads that the engine was told to use.
+        precision: of the model, as in ``SELF_TEST``.
     """
 
     name: str
     native_ops: bool = False
 
-    def __init__(self, model: bytes, card: Card, threads: int) -> None:
+    def __init__(self, model: bytes, card: Card, threads: int, precision: str = "fp32") -> None:
         """Load the model.
 
         Args:
             model: the ONNX file.
             card: what it takes and gives.
             threads: threads to use.
+            precision: which of the bundle's models it is, a key of ``SELF_TEST``.
 
         Raises:
             HyperlineError: the engine cannot load the model.
         """
         self.card = card
         self.threads = threads
+        self.precision = precision
 
     @classmethod  # noqa: B027  # most engines need nothing that is not installed anyway
     def require(cls) -> None:
@@ -91,7 +115,7 @@ class Engine(ABC):
         """
 
 
-def load_engine(name: str, model: bytes, card: Card, threads: int | None = None) -> Engine:
+def load_engine(name: str, model: bytes, card: Card, threads: int | None = None, precision: str = "fp32") -> Engine:
     """Load a model into the engine of that name.
 
     Args:
@@ -100,6 +124,7 @@ def load_engine(name: str, model: bytes, card: Card, threads: int | None = None)
         model: the ONNX file.
         card: what it takes and gives.
         threads: threads to use; None for every CPU that this process may run on.
+        precision: which of the bundle's models it is, a key of ``SELF_TEST``.
 
     Raises:
         InputError: no such engine, or fewer than one thread.
@@ -114,8 +139,10 @@ def load_engine(name: str, model: bytes, card: Card, threads: int | None = None)
     if threads < 1:
         raise InputError(f"threads must be at least 1, not {threads}")
     module, kind = ENGINES[kind_name]
-    options = {"cache": Path(folder)} if folder else {}
-    engine: Engine = getattr(importlib.import_module(module), kind)(model, card, threads, **options)
+    options: dict[str, Any] = {"cache": Path(folder)} if folder else {}
+    engine: Engine = getattr(importlib.import_module(module), kind)(
+        model, card, threads, precision=precision, **options
+    )
     return engine
 
 
@@ -127,20 +154,23 @@ def self_test(engine: Engine, golden: Mapping[str, NDArray[Any]]) -> None:
         golden: the bundle's golden block (``Bundle.golden``), of which at least one pixel is valid.
 
     Raises:
-        HyperlineError: labels equal on less than ``SELF_TEST_LABELS`` of the valid pixels, or a valid pixel's
-            logit further than ``SELF_TEST_LOGITS`` from the expected one.
+        HyperlineError: fewer of the valid pixels' labels right, or one of their logits further off, than the bar of the
+            engine's precision in ``SELF_TEST`` allows.
     """
     # Copies, because the bundle's arrays are views into its bytes, at any alignment.
     lines, valid = golden["lines"].copy(), golden["valid"].copy()
     engine.reset(valid.shape[1])
     outputs = engine.step(Block(lines, valid, len(lines)))
     equal = float(np.mean(outputs.labels[valid] == golden["labels"][valid]))
-    off = float(np.max(np.abs(outputs.logits[valid] - golden["logits"][valid])))
+    expected = golden["logits"][valid]
+    off = float(np.max(np.abs(outputs.logits[valid] - expected)))
+    bar = SELF_TEST[engine.precision]
+    allowed = bar.logits + bar.logits_relative * float(np.max(np.abs(expected)))
     # `not <=` so that a NaN fails.
-    if equal < SELF_TEST_LABELS or not off <= SELF_TEST_LOGITS:
+    if equal < bar.labels or not off <= allowed:
         raise HyperlineError(
-            f"self-test of {engine.card.name} on {engine.name} failed: {equal:.2%} of the golden labels are "
-            f"right (at least {SELF_TEST_LABELS:.1%} must be) and logits are up to {off:.2g} off (at most "
-            f"{SELF_TEST_LOGITS:g} may be). This machine would not classify as the exporter did: try another "
-            f"onnxruntime, or export the bundle again"
+            f"self-test of {engine.card.name} on {engine.name} failed: {equal:.2%} of the golden labels are right (at "
+            f"least {bar.labels:.1%} must be in {engine.precision}) and logits are up to {off:.2g} off (at most "
+            f"{allowed:.2g} may be). This machine would not classify as the exporter did: try another "
+            f"onnxruntime or another precision, or export the bundle again"
         )

@@ -51,7 +51,13 @@ class TensorRTEngine(Engine):
     name = "tensorrt"
 
     def __init__(
-        self, model: bytes, card: Card, threads: int, cache: Path | None = None, toolkit: Toolkit | None = None
+        self,
+        model: bytes,
+        card: Card,
+        threads: int,
+        cache: Path | None = None,
+        toolkit: Toolkit | None = None,
+        precision: str = "fp32",
     ) -> None:
         """See ``Engine``.
 
@@ -61,12 +67,13 @@ class TensorRTEngine(Engine):
             threads: not used; the GPU does the work.
             cache: folder of the engines; None for the default one.
             toolkit: TensorRT and the GPU; None: look for them.
+            precision: which of the bundle's models it is.
 
         Raises:
             InputError: TensorRT or a GPU is missing, or this model was not built here.
             HyperlineError: TensorRT cannot load the engine, or it is not the card's.
         """
-        super().__init__(model, card, threads)
+        super().__init__(model, card, threads, precision)
         self._toolkit = toolkit or find_toolkit()
         self.native_ops = self._toolkit.plugin is not None
         trt = self._toolkit.trt

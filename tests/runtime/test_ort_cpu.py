@@ -1,13 +1,19 @@
 """The ONNX Runtime engine: exact, repeatable, and unwilling to fly what it cannot vouch for."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
+import onnx.parser
 import pytest
 
+from hyperline.bundle.bundle import MODELS
 from hyperline.errors import HyperlineError, InputError
 from hyperline.runtime.blocks import Block
 from hyperline.runtime.engines import Engine, load_engine, self_test
+from hyperline.runtime.engines.engine import SELF_TEST
 
 
 @pytest.fixture
@@ -73,6 +79,65 @@ def test_an_engine_that_disagrees_with_the_golden_block_may_not_fly(tiny, engine
     golden[name] = change(golden[name]).astype(golden[name].dtype)
     with pytest.raises(HyperlineError, match="self-test of tiny on ort-cpu failed"):
         self_test(engine, golden)
+
+
+@pytest.mark.parametrize(
+    ("precision", "wrong_labels", "off", "flies"),
+    [
+        ("fp32", 0, 0.0, True),
+        ("fp32", 1, 0.0, False),  # of 24 valid pixels
+        ("fp32", 0, 0.001, False),
+        ("fp16", 0, 0.04, True),
+        ("fp16", 1, 0.0, False),
+        ("fp16", 0, 0.06, False),
+        ("int8", 1, 0.4, True),
+        ("int8", 2, 0.0, False),
+        ("int8", 0, 0.6, False),
+        ("int8", 0, np.nan, False),
+    ],
+)
+def test_the_self_test_asks_of_each_precision_what_it_can_give(
+    tiny, precision: str, wrong_labels: int, off: float, flies: bool
+) -> None:
+    """``off`` is a fraction of the largest logit."""
+    golden = tiny.golden(4)
+    golden["labels"] = golden["labels"].copy()
+    golden["labels"].ravel()[:wrong_labels] = golden["labels"].ravel()[:wrong_labels] % 4 + 1
+    logits = golden["logits"] = golden["logits"].copy()
+    logits.ravel()[np.abs(logits).argmin()] += off * np.abs(logits[golden["valid"]]).max()
+    engine = load_engine("ort-cpu", tiny.model(4), tiny.card(4), 1, precision)
+    if flies:
+        self_test(engine, golden)
+    else:
+        with pytest.raises(HyperlineError, match=f"must be in {precision}"):
+            self_test(engine, golden)
+
+
+def test_every_precision_of_a_bundle_has_a_bar() -> None:
+    assert SELF_TEST.keys() == MODELS.keys()
+
+
+def test_an_fp16_graph_on_which_an_optimizer_of_onnxruntime_dies_is_loaded(tiny, tmp_path: Path) -> None:
+    """In a process of its own. Its inputs are not the card's, which is looked at once the graph is loaded."""
+    model = onnx.parser.parse_model(
+        """<ir_version: 9, opset_import: ["" : 18]>
+        deadly (float16[1,n,36] x, float[36,16] w) => (float[n,1,16] y)
+        { turned = Transpose <perm: ints = [1, 0, 2]> (x)
+          full = Cast <to: int = 1> (turned)
+          y = MatMul (full, w) }"""
+    )
+    (tmp_path / "model").write_bytes(model.SerializeToString())
+    (tmp_path / "card").write_bytes(tiny.card(4).to_json())
+    program = """if True:
+        import sys
+        from pathlib import Path
+        from hyperline.bundle import Card
+        from hyperline.runtime.engines import load_engine
+        model, card = (Path(path).read_bytes() for path in sys.argv[1:])
+        load_engine("ort-cpu", model, Card.from_json(card, "card"), 1, "fp16")"""
+    command = [sys.executable, "-c", program, str(tmp_path / "model"), str(tmp_path / "card")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "disagree about the inputs" in done.stderr
 
 
 def test_an_unknown_engine_is_refused_with_those_that_there_are(tiny) -> None:
