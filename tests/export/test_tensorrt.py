@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 
 from hyperline.bundle.card import Card
+from hyperline.calibration.half import half_model
 from hyperline.errors import HyperlineError
 from hyperline.export.step import state_tensors
 from hyperline.export.tensorrt import GraphForm, graph_form, tensorrt_graph
@@ -26,6 +27,11 @@ SAMPLES = Samples(8, 64, 128)
 def step(model):
     """The ONNX file of the exported step, three scales."""
     return model.SerializeToString(deterministic=True)
+
+
+@pytest.fixture(scope="module")
+def half_step(step):
+    return half_model(step)
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +183,45 @@ def test_the_step_builds_for_a_gpu_of_compute_capability_8_6_and_is_found_again(
     assert again.engine == built.engine and built.path == again.path
     assert len(built.engine) > len(step) / 2, "an engine holds the weights"
     assert cache.find(replace(KEY, gpu="RTX A2000, sm_89")) is None
+
+
+def test_plugins_get_fp16_where_they_take_it(half_step):
+    """docs/tensorrt.md, "The plugin". No body says here what an operator gives: the file does."""
+    graph = onnx.load_from_string(tensorrt_graph(half_step, GraphForm.PLUGIN)).graph
+    described = (*graph.value_info, *graph.input, *graph.output)
+    types = {info.name: info.type.tensor_type.elem_type for info in described}
+    types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
+    f, h = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
+    scans = [node for node in graph.node if node.op_type == "SelectiveScan"]
+    assert len(scans) == 18
+    for scan in scans:
+        assert [types[name] for name in scan.input] == [h, h, f, h, h, f, f, f, f]
+        assert (types[scan.output[0]], types.get(scan.output[1], f)) == (h, f)
+    assert {types[node.input[0]] for node in graph.node if node.op_type == "ExpertGate"} == {f}
+
+
+def test_inlining_the_fp16_step_changes_no_result(half_step, card):
+    before, after = answer(half_step, card), answer(tensorrt_graph(half_step, GraphForm.INLINED), card)
+    for name, expected in before.items():
+        np.testing.assert_allclose(after[name], expected, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_the_fp16_step_builds_strongly_typed(rtx, half_step, card):
+    graph = tensorrt_graph(half_step, GraphForm.INLINED)
+    logger = rtx.Logger(rtx.ILogger.Severity.INTERNAL_ERROR)
+    network = rtx.Builder(logger).create_network(1 << int(rtx.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = rtx.OnnxParser(network, logger)
+    assert parser.parse(graph)
+    found = {}
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.num_outputs:
+            found.setdefault(layer.type, set()).add(layer.get_output(0).dtype)
+    assert found[rtx.LayerType.CONVOLUTION] == {rtx.float16}
+    assert found[rtx.LayerType.NORMALIZATION] == found[rtx.LayerType.SOFTMAX] == {rtx.float32}
+    assert rtx.float16 in found[rtx.LayerType.MATRIX_MULTIPLY]
+    built = build_engine(rtx, graph, card, SAMPLES, compute_capability="SM86")
+    assert len(built.engine) > len(half_step) / 2, "an engine holds the weights"
 
 
 def test_a_node_that_tensorrt_does_not_know_is_named_and_no_file_is_left(rtx, step, card, tmp_path):
