@@ -22,7 +22,7 @@ from hyperline.bundle.bundle import CARD, MODELS
 from hyperline.errors import HyperlineError
 from hyperline.export.parity import classify
 from hyperline.export.step import export_step, state_tensors
-from hyperline.runtime.bench import bench_bundle, stepper, timed
+from hyperline.runtime.bench import bench_bundle, stepper, take_turns
 from hyperline.runtime.engines.ort_cpu import OrtCpuEngine
 from hyperline.scenes import Scene
 from hyperline.train.mnf import fit_mnf
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        bundle = _bundle(Path(folder) / "bench.hlb", arguments.bands, arguments.classes)
+        bundle = full_frame_bundle(Path(folder) / "bench.hlb", arguments.bands, arguments.classes)
         sizes = {"samples": arguments.samples, "threads": arguments.threads, "seconds": arguments.seconds}
         report = {"step": bench_bundle(bundle, **sizes).as_dict(), "against_bodies": _against_bodies(bundle, **sizes)}
     print(json.dumps(report, indent=2))
@@ -57,11 +57,7 @@ def _against_bodies(bundle: Bundle, samples: int, threads: int, seconds: float) 
     answers = [step() for step in steps]
     difference = float(np.abs(answers[0].logits - answers[1].logits).max())
     equal = float(np.mean(answers[0].labels == answers[1].labels))
-    times: list[list[float]] = [[], []]
-    while sum(map(sum, times)) < seconds:
-        for spent, step in zip(times, steps, strict=True):
-            spent.append(timed(step))
-    native, bodies = (float(np.median(spent)) * 1e3 for spent in times)
+    native, bodies = (float(np.median(spent)) * 1e3 for spent in take_turns(steps, seconds))
     return {
         "native_ms": native,
         "bodies_ms": bodies,
@@ -71,7 +67,7 @@ def _against_bodies(bundle: Bundle, samples: int, threads: int, seconds: float) 
     }
 
 
-def _bundle(path: Path, bands: int, classes: int) -> Bundle:
+def full_frame_bundle(path: Path, bands: int, classes: int) -> Bundle:
     """Export a network with random weights, its first layer fitted to a made-up scene of smooth spectra and noise."""
     generator = np.random.default_rng(0)
     torch.manual_seed(0)

@@ -54,16 +54,9 @@ def stream(
         HyperlineError: the graph does not run in onnxruntime.
     """
     wanted = list(dict.fromkeys(tensors))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    try_native_ops(options)
     labels, logits = [], []
     try:
-        session = onnxruntime.InferenceSession(
-            _with_outputs(model, wanted).SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = open_session(_with_outputs(model, wanted), threads)
         names = [LABELS_OUTPUT, LOGITS_OUTPUT, *(state.output for state in card.states), *wanted]
         samples = lines.valid.shape[1]
         state = {one.input: np.zeros(one.shape_for(samples, card.sample_multiple), np.float32) for one in card.states}
@@ -81,6 +74,16 @@ def stream(
         raise HyperlineError(f"{card.name} does not run in onnxruntime: {reason}; export the bundle again") from error
     rows, columns = slice(0, len(lines.valid)), slice(0, lines.samples)
     return Answer(np.concatenate(labels)[rows, columns], np.concatenate(logits)[rows, columns])
+
+
+def open_session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
+    """Load a graph in onnxruntime on the CPU, with the native operators where they are installed."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    try_native_ops(options)
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def blocks(lines: Lines, block_lines: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:

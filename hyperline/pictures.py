@@ -190,7 +190,7 @@ def class_map_picture(
         handlelength=1.2,
         handleheight=1.0,
     )
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _stretched(composite: NDArray[Any]) -> NDArray[np.uint8]:
@@ -252,7 +252,7 @@ def training_curves_picture(path: Path, history: Mapping[str, Sequence[float]]) 
         axes.spines[["top", "right"]].set_visible(False)
         if len(lines) > 1 or [panel] != list(lines):
             axes.legend(frameon=False, fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _curve_panel(name: str) -> str:
@@ -269,7 +269,8 @@ def _curve_panel(name: str) -> str:
     return name
 
 
-def _save(figure: Any, path: Path) -> None:
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a matplotlib figure as a PNG, whole or not at all."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     replace_file(path, picture.getvalue())

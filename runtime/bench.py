@@ -8,7 +8,7 @@ the machine loses to other work it so loses on both sides.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -168,6 +168,21 @@ def stepper(engine: Engine, bundle: Bundle, samples: int) -> Callable[[], Output
     block = Block(np.ascontiguousarray(lines), valid, len(lines))
     engine.reset(padded)
     return lambda: engine.step(block)
+
+
+def take_turns(runs: Sequence[Callable[[], object]], seconds: float) -> list[list[float]]:
+    """Time several things in turns, so that what else the machine does falls on all of them.
+
+    Returns:
+        The seconds of every call, a list for each of ``runs``.
+    """
+    times: list[list[float]] = [[] for _ in runs]
+    for run in runs:
+        run()
+    while sum(map(sum, times)) < seconds or not times[0]:
+        for spent, run in zip(times, runs, strict=True):
+            spent.append(timed(run))
+    return times
 
 
 def timed(run: Callable[[], object] | None) -> float:

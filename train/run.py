@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import time
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from safetensors.torch import load_file, save
 from hyperline import __version__
 from hyperline.disk import disk_errors, replace_file
 from hyperline.errors import InputError
+from hyperline.machine import cpus
 from hyperline.metrics import Metrics
 from hyperline.pictures import training_curves_picture
 from hyperline.scenes import Scene, composite_bands, describe_invalid, scene_hash, valid_pixels
@@ -259,4 +259,4 @@ def _excerpt(scene: Scene) -> bytes:
 
 def with_threads(config: TrainConfig, threads: int | None) -> TrainConfig:
     """Fill in the number of threads: all CPUs of this process where none is asked for."""
-    return replace(config, threads=threads or len(os.sched_getaffinity(0)))
+    return replace(config, threads=threads or cpus())

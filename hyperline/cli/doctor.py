@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import platform
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 import click
 
 from hyperline.errors import HyperlineError
+from hyperline.machine import cpus
 
 # What flies, and what trains; the latter is missing on board, and should be.
 _FLIES = ("numpy", "click", "onnxruntime", "rich", "pydantic", "cryptography")
@@ -72,8 +72,6 @@ def examine() -> Iterator[Finding]:
 
 
 def _cpu() -> Finding:
-    affinity = getattr(os, "sched_getaffinity", None)  # not on every platform
-    usable = len(affinity(0)) if affinity else os.cpu_count() or 1
     info = Path("/proc/cpuinfo")
     text = info.read_text() if info.exists() else ""
     facts = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)  # of the last core
@@ -81,7 +79,7 @@ def _cpu() -> Finding:
     flags = (facts.get("flags") or facts.get("Features") or "").split()
     known = [flag for flag in ("avx2", "fma", "avx512f", "avx512_bf16", "asimd", "sve") if flag in flags]
     name = facts.get("model name", platform.machine())
-    return Finding("CPU", True, f"{name}, {usable} usable, {' '.join(known) or 'no vector features known'}")
+    return Finding("CPU", True, f"{name}, {cpus()} usable, {' '.join(known) or 'no vector features known'}")
 
 
 def _packages(subject: str, names: tuple[str, ...], fix: str) -> Finding:

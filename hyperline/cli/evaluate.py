@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 )
 @click.option("--engine", default="ort-cpu", show_default=True, help="What runs a BUNDLE.")
 @click.option("--precision", default="fp32", show_default=True, help="Which of a BUNDLE's models.")
+@click.option("--against", metavar="PRECISION", help="A second of a BUNDLE's models, to compare class by class.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def evaluate(
@@ -39,12 +40,14 @@ def evaluate(
     block_lines: int | str | None,
     engine: str,
     precision: str,
+    against: str | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
     """Measure the accuracy of RUN or BUNDLE on the labels of SCENE.
 
-    On the scene it was trained on, only pixels that it was not trained on count.
+    On the scene it was trained on, only pixels that it was not trained on count. With --against, two models of a
+    bundle are compared: the change is from that one to this.
     """
     from hyperline.errors import InputError
     from hyperline.metrics import Metrics
@@ -52,7 +55,10 @@ def evaluate(
 
     console = stderr()
     scene = read_noted(scene_spec, labels, console)
+    other = None
     if model.is_dir():
+        if against is not None:
+            raise InputError(f"--against compares the models of a bundle; {model} is a run: export it first")
         class_map, facts = _of_run(model, scene, block_lines, threads)
     else:
         if block_lines is not None:
@@ -60,6 +66,8 @@ def evaluate(
                 f"--block-lines is for a run; {model.name} was exported with its own, export the run again"
             )
         class_map, facts = _of_bundle(model, scene, engine, precision, threads, console)
+        if against is not None:
+            other, _ = _of_bundle(model, scene, engine, against, threads, console)
     truth, own = held_out(scene, facts.pop("training"))
     if truth is None:
         raise InputError(f"{scene.name} has no labels to judge by; give a label map with --labels PATH")
@@ -70,16 +78,29 @@ def evaluate(
             f"the model knows {', '.join(names)}; give labels of the model's classes"
         )
     metrics = Metrics.from_maps(truth, class_map, len(names))
+    before = agreement = None
+    if other is not None:
+        before = Metrics.from_maps(truth, other, len(names))
+        valid = (class_map > 0) | (other > 0)
+        agreement = float((class_map == other)[valid].mean()) if valid.any() else 1.0
     if as_json:
-        click.echo(json.dumps(metrics.as_dict() | facts))
+        compared = {}
+        if before is not None:
+            compared = {"against": before.as_dict() | {"precision": against, "agreement": agreement}}
+        click.echo(json.dumps(metrics.as_dict() | facts | compared))
         return
     pixels = "labelled pixels not trained on" if own else "labelled pixels"
     blocks = f"blocks of {facts['block_lines']} lines, {facts['engine']} {facts['precision']}"
     click.echo(f"{scene.name}, {metrics.pixels} {pixels}, {blocks}")
     click.echo(f"OA {percent(metrics.oa)}, AA {percent(metrics.aa)}, kappa {metrics.kappa:.4f}")
+    if before is not None:
+        oa, aa = 100 * (metrics.oa - before.oa), 100 * (metrics.aa - before.aa)
+        click.echo(f"against {against}: OA {oa:+.3f} points, AA {aa:+.3f}; {percent(agreement)} of all labels agree")
     width = max(map(len, names))
-    for name, right, row in zip(names, metrics.per_class, metrics.confusion, strict=True):
-        click.echo(f"  {name:<{width}}  {percent(right):>8}  of {sum(row)}")
+    for index, (name, right, row) in enumerate(zip(names, metrics.per_class, metrics.confusion, strict=True)):
+        was = before.per_class[index] if before else None
+        change = f"  {100 * (right - was):+.2f}" if right is not None and was is not None else ""
+        click.echo(f"  {name:<{width}}  {percent(right):>8}  of {sum(row)}{change}")
 
 
 def _of_run(

@@ -18,6 +18,7 @@ COMMANDS = {
     "train": ("train", "train"),
     "evaluate": ("evaluate", "evaluate"),
     "export": ("export", "export"),
+    "calibrate": ("calibrate", "calibrate"),
     "build": ("build", "build"),
     "run": ("run", "run"),
     "bench": ("bench", "bench"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from hyperline.bundle.card import Card
 from hyperline.errors import HyperlineError, InputError
+from hyperline.machine import cpus
 from hyperline.runtime.blocks import Block
 
 # engine name -> (module, class). A module loads when its engine is asked for.
@@ -134,8 +134,7 @@ def load_engine(name: str, model: bytes, card: Card, threads: int | None = None,
     if kind_name not in ENGINES or (folder and kind_name != "tensorrt"):
         raise InputError(f"no engine is called {name!r}; there are: {', '.join(ENGINES)}")
     if threads is None:
-        affinity = getattr(os, "sched_getaffinity", None)  # not on every platform
-        threads = len(affinity(0)) if affinity else os.cpu_count() or 1
+        threads = cpus()
     if threads < 1:
         raise InputError(f"threads must be at least 1, not {threads}")
     module, kind = ENGINES[kind_name]

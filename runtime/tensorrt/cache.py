@@ -17,6 +17,7 @@ from pathlib import Path
 from hyperline import __version__
 from hyperline.disk import disk_errors, replace_file
 from hyperline.errors import InputError
+from hyperline.machine import user_cache
 from hyperline.runtime.tensorrt.build import BuiltEngine, Samples
 from hyperline.runtime.tensorrt.toolkit import Toolkit
 
@@ -73,8 +74,7 @@ class EngineCache:
 
     def __init__(self, folder: Path | None = None) -> None:
         """Name the folder; by default hyperline's in the user's cache."""
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        self.folder = folder or Path(home, "hyperline", "engines")
+        self.folder = folder or user_cache("engines")
 
     def path(self, key: EngineKey) -> Path:
         """Return where the engine of that key is or would be."""
