@@ -271,8 +271,7 @@ class _Calibration:
         part = self._half_of_lines()
         candidates = METHODS if settings.method == "auto" else (settings.method,)
         ranges = {
-            method: {name: observer.range(method) for name, observer in seen.observers.items()}
-            for method in candidates
+            method: {name: observer.range(method) for name, observer in seen.observers.items()} for method in candidates
         }
         if len(candidates) == 1:
             return ranges[settings.method], settings.method
@@ -405,9 +404,7 @@ class _Graph:
         self.ranges = dict(ranges)
         self.of_channel = of_channel
         self.can_smooth = {
-            name
-            for name, layer in self.layers.items()
-            if layer.kind is Kind.LINEAR and self.outlier(name) > OUTLIER
+            name for name, layer in self.layers.items() if layer.kind is Kind.LINEAR and self.outlier(name) > OUTLIER
         }
 
     def outlier(self, name: str) -> float:

@@ -166,6 +166,14 @@ def calibration_picture(path: Path, variant: Variant, class_names: Sequence[str]
     save_figure(figure, path)
 
 
+_BESIDE_TITLE: dict[str, Any] = {
+    "frameon": False,
+    "fontsize": 8,
+    "loc": "lower right",
+    "bbox_to_anchor": (1.0, 0.99),
+    "ncols": 3,
+    "borderpad": 0,
+}
 _GREY, _BLUE, _ORANGE, _RED = "#bbbbbb", "#0072b2", "#e69f00", "#d55e00"
 
 
@@ -202,7 +210,7 @@ def _draw_classes(axes: Any, accuracy: dict[str, Any], name: str, class_names: S
     axes.set_yticks(at, [row[0] for row in rows], fontsize=7)
     axes.set_xlim(0, 115)
     axes.set_title("accuracy of each class, %", fontsize=10, loc="left")
-    axes.legend(frameon=False, fontsize=8, loc="lower left")
+    axes.legend(**_BESIDE_TITLE)
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -213,9 +221,9 @@ def _draw_layers(axes: Any, layers: list[dict[str, Any]]) -> None:
     axes.barh(at, moved, 0.7, color=[colours[one["runs_in"]] for one in layers])
     axes.set_xscale("log")
     axes.set_yticks(at, [one["name"] for one in layers], fontsize=7)
-    axes.set_title("a layer alone in INT8: mean change of the logits", fontsize=10, loc="left")
+    axes.set_title("one layer in INT8: change of the logits", fontsize=10, loc="left")
     for label, colour in colours.items():
         if any(one["runs_in"] == label for one in layers):
             axes.barh([0], [0], color=colour, label=f"runs in {label}")
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.legend(**_BESIDE_TITLE)
     axes.spines[["top", "right"]].set_visible(False)

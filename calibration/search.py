@@ -9,6 +9,7 @@ order of the first pass is a guess where errors add up.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -18,7 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperline.disk import replace_file
+from hyperline.disk import disk_errors, replace_file
+from hyperline.errors import HyperlineError
+
+_LOG = logging.getLogger(__name__)
 
 
 class Mode(str, Enum):
@@ -102,11 +106,7 @@ class Budget:
 
     def holds(self, loss: Loss) -> bool:
         """Return whether a loss is inside."""
-        return (
-            loss.points <= self.points
-            and loss.worst_class <= self.class_points
-            and loss.agreement >= self.agreement
-        )
+        return loss.points <= self.points and loss.worst_class <= self.class_points and loss.agreement >= self.agreement
 
     def scaled(self, factor: float) -> Budget:
         """Return a stricter budget: all that may be lost, times ``factor``."""
@@ -127,7 +127,7 @@ class Trials:
         Args:
             measure: streams the calibration lines through the graph of an assignment.
             cache: a JSON file that belongs to this model, these lines and these ranges; made if missing. None keeps
-                nothing. One that cannot be read counts as empty.
+                nothing. One that cannot be read counts as empty, one that cannot be written is done without.
         """
         self._measure, self._cache = measure, cache
         self.measured = self.found = 0
@@ -147,9 +147,19 @@ class Trials:
         else:
             self._known[key] = asdict(self._measure(assignment))
             self.measured += 1
-            if self._cache is not None:
-                replace_file(self._cache, json.dumps(self._known).encode())
+            self._keep()
         return Loss(**self._known[key])
+
+    def _keep(self) -> None:
+        if self._cache is None:
+            return
+        try:
+            with disk_errors(self._cache.parent):
+                self._cache.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(self._cache, json.dumps(self._known).encode())
+        except HyperlineError as error:
+            _LOG.warning("the search cannot be resumed if it is interrupted: %s", error)
+            self._cache = None
 
 
 @dataclass(frozen=True)

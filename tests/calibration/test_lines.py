@@ -18,14 +18,14 @@ def test_lines_come_in_the_models_units_padded_to_its_multiple(bundle, scene):
 
 
 def test_another_sensor_is_refused(bundle, scene):
-    with pytest.raises(InputError, match="20 bands.*takes 24"):
+    with pytest.raises(InputError, match=r"20 bands.*takes 24"):
         read_lines(replace(scene, cube=scene.cube[..., :20]), bundle.card)
     with pytest.raises(InputError, match=r"band 23.*1100\.00 nm.*1000\.00 nm"):
         read_lines(replace(scene, wavelengths_nm=np.linspace(400, 1100, 24)), bundle.card)
 
 
 def test_too_few_lines_are_refused(bundle, scene):
-    with pytest.raises(InputError, match="has 63 lines.*at least 64"):
+    with pytest.raises(InputError, match=r"has 63 lines.*at least 64"):
         read_lines(replace(scene, cube=scene.cube[:63], labels=None), bundle.card)
 
 
@@ -43,7 +43,7 @@ def test_lines_that_say_nothing_are_refused(bundle, scene, value, what):
 def test_saturated_lines_are_refused_and_a_few_are_named(bundle, scene):
     cube = scene.cube.copy()
     cube[:80, :, 5:12] = np.iinfo(np.uint16).max
-    with pytest.raises(InputError, match="77% of the pixels are saturated.*65535"):
+    with pytest.raises(InputError, match=r"77% of the pixels are saturated.*65535"):
         read_lines(replace(scene, cube=cube), bundle.card)
     cube = scene.cube.copy()
     cube[:3, :, 5:12] = np.iinfo(np.uint16).max

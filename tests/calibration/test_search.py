@@ -86,6 +86,13 @@ def test_an_interrupted_search_goes_on_where_it_was(tmp_path):
     assert trials.found >= 3 and len(machine.asked) == len({json.dumps(one) for one in whole.asked}) - 3
 
 
+def test_a_disk_that_takes_nothing_is_said_and_done_without(tmp_path, caplog):
+    (tmp_path / "file").touch()
+    trials = Trials(Machine(), tmp_path / "file" / "trials.json")
+    assert search(SAVED, set(), trials, Budget(5, 10, 0.5)).inside
+    assert caplog.text.count("cannot be resumed") == 1
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"a": 1}', '{"a": {"points": 1}}'])
 def test_a_damaged_memory_is_an_empty_one(tmp_path, content):
     cache = tmp_path / "trials.json"

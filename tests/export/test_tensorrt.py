@@ -11,10 +11,12 @@ import pytest
 
 from hyperline.bundle.card import Card
 from hyperline.calibration.half import half_model
+from hyperline.calibration.int8 import int8_model
+from hyperline.calibration.layers import find_layers
 from hyperline.errors import HyperlineError
 from hyperline.export.step import state_tensors
 from hyperline.export.tensorrt import GraphForm, graph_form, tensorrt_graph
-from hyperline.plugins import DOMAIN
+from hyperline.plugins import DOMAIN, QUANTIZED_DOMAIN
 from hyperline.runtime.tensorrt.build import Samples, build_engine, input_shapes
 from hyperline.runtime.tensorrt.cache import EngineCache, EngineKey
 
@@ -222,6 +224,34 @@ def test_the_fp16_step_builds_strongly_typed(rtx, half_step, card):
     assert rtx.float16 in found[rtx.LayerType.MATRIX_MULTIPLY]
     built = build_engine(rtx, graph, card, SAMPLES, compute_capability="SM86")
     assert len(built.engine) > len(half_step) / 2, "an engine holds the weights"
+
+
+@pytest.fixture(scope="module")
+def int8_step(model):
+    layers, _ = find_layers(model)
+    return int8_model(model, layers, {layer.name: 8.0 for layer in layers}).SerializeToString(deterministic=True)
+
+
+@pytest.mark.parametrize("form", [GraphForm.PLUGIN, GraphForm.PLUGIN_OR_BODY])
+def test_int8_layers_keep_their_bodies_where_operators_are_plugins(int8_step, form):
+    graph = onnx.load_from_string(tensorrt_graph(int8_step, form))
+    assert {"Linear", "BlockConv", "BlockConvRelu"} <= {function.name for function in graph.functions}
+    layers = [node for node in graph.graph.node if node.domain == QUANTIZED_DOMAIN]
+    assert layers and not any(entry.name.startswith("plugin") for node in layers for entry in node.attribute)
+
+
+def test_the_int8_step_builds_strongly_typed(rtx, int8_step, card):
+    graph = tensorrt_graph(int8_step, GraphForm.INLINED)
+    logger = rtx.Logger(rtx.ILogger.Severity.INTERNAL_ERROR)
+    network = rtx.Builder(logger).create_network(1 << int(rtx.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = rtx.OnnxParser(network, logger)
+    assert parser.parse(graph)
+    kinds = [network.get_layer(index).type for index in range(network.num_layers)]
+    layers = sum(node.domain == QUANTIZED_DOMAIN for node in onnx.load_from_string(int8_step).graph.node)
+    assert kinds.count(rtx.LayerType.QUANTIZE) == layers
+    assert kinds.count(rtx.LayerType.DEQUANTIZE) == 2 * layers
+    built = build_engine(rtx, graph, card, SAMPLES, compute_capability="SM86")
+    assert len(built.engine) > len(int8_step) / 2, "an engine holds the weights"
 
 
 def test_a_node_that_tensorrt_does_not_know_is_named_and_no_file_is_left(rtx, step, card, tmp_path):
