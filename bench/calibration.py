@@ -2,9 +2,9 @@
 
     python bench/calibration.py --data ../shared/data --seeds 3      # docs/results/calibration.md
 
-Every cell is trained, exported and calibrated with the command line as a user would, two at a time with one thread each,
-and kept in a folder, so that an interrupted measurement goes on where it stopped. Indian Pines comes from the package
-tensorly, the other scenes from the folder of --data; what is missing there is left out and said.
+Every cell is trained, exported and calibrated with the command line as a user would, two at a time with one thread
+each, and kept in a folder, so that an interrupted measurement goes on where it stopped. Indian Pines comes from the
+package tensorly, the other scenes from the folder of --data; what is missing there is left out and said.
 """
 
 from __future__ import annotations
@@ -99,10 +99,10 @@ def _page(by_scene: dict[str, list[dict[str, Any]]], seeds: int) -> Iterator[str
     yield "# What INT8 and FP16 cost in accuracy"
     yield ""
     yield (
-        f"Streamed in blocks of 8 lines, {seeds} seeds of training, split and network; default budgets. *Held out*: the "
-        "second half of the lines, which set no range and drove no search. *Lost*: pixels that float32 has right and the "
-        "variant has not, in per cent of the labelled ones. *OA change* counts what the variant mends too; the last two "
-        "columns are on all labelled pixels not trained on. Mean over seeds, and the worst seed in brackets."
+        f"Streamed in blocks of 8 lines, {seeds} seeds of training, split and network; default budgets. *Held out*: "
+        "the second half of the lines, which set no range and drove no search. *Lost*: pixels that float32 has right "
+        "and the variant has not, in per cent of the labelled ones. *OA change* counts what the variant mends too; the "
+        "last two columns are on all labelled pixels not trained on. Mean over seeds, and the worst seed in brackets."
     )
     yield ""
     yield "    python bench/calibration.py --data FOLDER --seeds " + str(seeds)
