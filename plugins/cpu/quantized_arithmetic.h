@@ -140,14 +140,36 @@ HYPERLINE_INLINE void store_first(float* to, Floats v, int64_t count) {
 }
 #endif
 
+// Stores the lowest bits of whole numbers. (__builtin_convertvector would be one line; GCC 12 makes sixty instructions
+// of it.)
+HYPERLINE_INLINE void store_narrow(Activation* to, Sums numbers) {
+#if defined(__AVX512VNNI__)
+    const __m128i bytes = _mm512_cvtepi32_epi8(reinterpret_cast<Bits>(numbers));
+#elif defined(__AVXVNNI__)
+    const __m256i lowest = _mm256_shuffle_epi8(reinterpret_cast<Bits>(numbers), _mm256_set1_epi32(0x0c080400));
+    const int64_t bytes = _mm_cvtsi128_si64(
+        _mm_unpacklo_epi32(_mm256_castsi256_si128(lowest), _mm256_extracti128_si256(lowest, 1)));
+#elif defined(__AVX2__)
+    const __m128i bytes = _mm_packs_epi32(_mm256_castsi256_si128(reinterpret_cast<Bits>(numbers)),
+                                          _mm256_extracti128_si256(reinterpret_cast<Bits>(numbers), 1));
+#elif defined(__SSE2__)
+    const int64_t bytes =
+        _mm_cvtsi128_si64(_mm_packs_epi32(reinterpret_cast<Bits>(numbers), reinterpret_cast<Bits>(numbers)));
+#else
+    const int16x4_t half = vmovn_s32(numbers);
+    const int32_t bytes = vget_lane_s32(vreinterpret_s32_s8(vmovn_s16(vcombine_s16(half, half))), 0);
+#endif
+    static_assert(sizeof bytes == sizeof(Activation) * lanes, "one for every lane");
+    __builtin_memcpy(to, &bytes, sizeof bytes);
+}
+
 // Stores a vector of activations, quantised. Adding 1.5 * 2^23 rounds to a whole number, ties to even, and leaves it in
-// the lowest bits; a `zero` that is even leaves ties where they were.
+// the lowest bits.
 HYPERLINE_INLINE void store_quantized(Activation* to, Floats x, Floats scale) {
-    typedef Activation Narrow __attribute__((vector_size(sizeof(Activation) * lanes)));
+    const float shift = 12582912.0f;
     const Floats ratio = saturate(x / scale, broadcast<Floats>(-128.0f), broadcast<Floats>(127.0f));
-    const Narrow narrow =
-        __builtin_convertvector(reinterpret_cast<Sums>(ratio + (12582912.0f + zero)), Narrow);
-    __builtin_memcpy(to, &narrow, sizeof narrow);
+    const Sums shift_bits = reinterpret_cast<Sums>(broadcast<Floats>(shift));
+    store_narrow(to, reinterpret_cast<Sums>(ratio + shift) - shift_bits + zero);
 }
 
 }  // namespace hyperline::HYPERLINE_ISA
