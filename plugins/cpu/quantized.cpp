@@ -284,7 +284,7 @@ void block_conv(const hyperline_quantized_layer& layer, const hyperline_quantize
 
 #define HYPERLINE_TEXT_OF(name) #name
 #define HYPERLINE_TEXT(name) HYPERLINE_TEXT_OF(name)
-const QuantizedKernels quantized = {
-    HYPERLINE_TEXT(HYPERLINE_ISA), packed_bytes, pack, linear_workspace, linear, block_conv_workspace, block_conv};
+const QuantizedKernels quantized = {HYPERLINE_TEXT(HYPERLINE_ISA), packed_bytes, pack, linear_workspace, linear,
+                                    block_conv_workspace,          block_conv};
 
 }  // namespace hyperline::HYPERLINE_ISA

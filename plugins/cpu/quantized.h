@@ -26,8 +26,8 @@ struct QuantizedKernels {
                        int64_t last, void* workspace);
 };
 
-#define HYPERLINE_DECLARE_KERNELS(isa)      \
-    namespace isa {                         \
+#define HYPERLINE_DECLARE_KERNELS(isa)       \
+    namespace isa {                          \
     extern const QuantizedKernels quantized; \
     }
 HYPERLINE_DECLARE_KERNELS(avx512vnni)

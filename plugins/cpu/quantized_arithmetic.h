@@ -82,8 +82,8 @@ typedef __m512i Bits;
 
 HYPERLINE_INLINE Sums multiply_add(Sums sums, Weights activation, Weights weights) {
 #if defined(__AVX512VNNI__)
-    return reinterpret_cast<Sums>(_mm512_dpbusd_epi32(
-        reinterpret_cast<Bits>(sums), reinterpret_cast<Bits>(activation), reinterpret_cast<Bits>(weights)));
+    return reinterpret_cast<Sums>(_mm512_dpbusd_epi32(reinterpret_cast<Bits>(sums), reinterpret_cast<Bits>(activation),
+                                                      reinterpret_cast<Bits>(weights)));
 #elif defined(__AVXVNNI__)
     return reinterpret_cast<Sums>(_mm256_dpbusd_avx_epi32(
         reinterpret_cast<Bits>(sums), reinterpret_cast<Bits>(activation), reinterpret_cast<Bits>(weights)));
@@ -147,8 +147,8 @@ HYPERLINE_INLINE void store_narrow(Activation* to, Sums numbers) {
     const __m128i bytes = _mm512_cvtepi32_epi8(reinterpret_cast<Bits>(numbers));
 #elif defined(__AVXVNNI__)
     const __m256i lowest = _mm256_shuffle_epi8(reinterpret_cast<Bits>(numbers), _mm256_set1_epi32(0x0c080400));
-    const int64_t bytes = _mm_cvtsi128_si64(
-        _mm_unpacklo_epi32(_mm256_castsi256_si128(lowest), _mm256_extracti128_si256(lowest, 1)));
+    const int64_t bytes =
+        _mm_cvtsi128_si64(_mm_unpacklo_epi32(_mm256_castsi256_si128(lowest), _mm256_extracti128_si256(lowest, 1)));
 #elif defined(__AVX2__)
     const __m128i bytes = _mm_packs_epi32(_mm256_castsi256_si128(reinterpret_cast<Bits>(numbers)),
                                           _mm256_extracti128_si256(reinterpret_cast<Bits>(numbers), 1));

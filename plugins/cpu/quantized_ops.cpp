@@ -103,8 +103,7 @@ int hyperline_quantized_block_conv(const hyperline_quantized_layer* layer, const
     }
     if (block->lines == 0) return HYPERLINE_OK;
     const hyperline_quantized_weight& weight = *layer->weight;
-    const hyperline::Memory workspace =
-        hyperline::allocate(weight.kernels->block_conv_workspace(weight, block->lines));
+    const hyperline::Memory workspace = hyperline::allocate(weight.kernels->block_conv_workspace(weight, block->lines));
     if (!workspace) return HYPERLINE_OUT_OF_MEMORY;
     weight.kernels->block_conv(*layer, *block, first, last, workspace.get());
     return HYPERLINE_OK;

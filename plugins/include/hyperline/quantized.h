@@ -46,13 +46,13 @@ HYPERLINE_API int hyperline_quantized_linear(const hyperline_quantized_layer* la
                                              const float* bias, int64_t bias_stride, float* y);
 
 typedef struct hyperline_quantized_block {
-    int64_t lines;       /* K */
-    int64_t samples;     /* W */
-    const float* past;   /* (1, W, I), the line before the block */
-    const float* x;      /* (K, W, I) */
-    const float* bias;   /* (O) */
-    int32_t relu;        /* not 0: negative results become 0 */
-    float* y;            /* (K, W, O); must not overlap an input */
+    int64_t lines;     /* K */
+    int64_t samples;   /* W */
+    const float* past; /* (1, W, I), the line before the block */
+    const float* x;    /* (K, W, I) */
+    const float* bias; /* (O) */
+    int32_t relu;      /* not 0: negative results become 0 */
+    float* y;          /* (K, W, O); must not overlap an input */
 } hyperline_quantized_block;
 
 /* The samples first .. last - 1 of every line of a 3x3 convolution that sees the line before the block, and zeros after
