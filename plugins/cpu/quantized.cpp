@@ -10,6 +10,9 @@
 namespace hyperline::HYPERLINE_ISA {
 namespace {
 
+// A block's sums stay in registers only if its loops are gone before the compiler places them.
+#define HYPERLINE_UNROLL _Pragma("GCC unroll 16")
+
 constexpr int conv_width = 3, conv_taps = 9;
 
 HYPERLINE_INLINE int64_t round_up(int64_t number, int64_t multiple) {
@@ -129,10 +132,10 @@ HYPERLINE_INLINE void store_outputs(float* to, Floats v, int64_t count) {
 template <bool whole, bool relu, int height, int vectors>
 HYPERLINE_INLINE void finish(const Sums (&sums)[height][vectors], const hyperline_quantized_layer& layer,
                              const Panel& panel, const Rows& rows) {
-    for (int v = 0; v < vectors; v++) {
+    HYPERLINE_UNROLL for (int v = 0; v < vectors; v++) {
         const int64_t output = panel.output + v * lanes, count = layer.weight->outputs - output;
         const Floats scale = load_outputs<whole>(layer.weight_scale + output, count) * layer.x_scale;
-        for (int r = 0; r < height; r++) {
+        HYPERLINE_UNROLL for (int r = 0; r < height; r++) {
             if (r >= rows.count) break;
             const Floats bias = load_outputs<whole>(rows.bias + r * rows.bias_stride + output, count);
             Floats y = __builtin_convertvector(sums[r][v], Floats) * scale + bias;
@@ -147,21 +150,22 @@ template <bool relu, int height, int vectors>
 HYPERLINE_INLINE void multiply_block(const hyperline_quantized_layer& layer, const Panel& panel, const Runs& runs,
                                      const Rows& rows) {
     Sums sums[height][vectors];
-    for (int v = 0; v < vectors; v++) {
+    HYPERLINE_UNROLL for (int v = 0; v < vectors; v++) {
         Sums start;
         __builtin_memcpy(&start, panel.starts + v * lanes, sizeof start);
-        for (int r = 0; r < height; r++) sums[r][v] = start;
+        HYPERLINE_UNROLL for (int r = 0; r < height; r++) sums[r][v] = start;
     }
     const Weight* weights = panel.weights;
     for (int64_t run = 0; run < runs.count; run++) {
         const Activation* x = rows.x + run * runs.stride;
         for (const Activation* end = x + runs.length; x < end; x += group) {
             Weights loaded[vectors];
-            for (int v = 0; v < vectors; v++) loaded[v] = load_weights(weights + v * lanes * group);
+            HYPERLINE_UNROLL for (int v = 0; v < vectors; v++) loaded[v] = load_weights(weights + v * lanes * group);
             weights += vectors * lanes * group;
-            for (int r = 0; r < height; r++) {
+            HYPERLINE_UNROLL for (int r = 0; r < height; r++) {
                 const Weights activation = broadcast_unit(x + r * rows.pitch);
-                for (int v = 0; v < vectors; v++) sums[r][v] = multiply_add(sums[r][v], activation, loaded[v]);
+                HYPERLINE_UNROLL for (int v = 0; v < vectors; v++) sums[r][v] =
+                    multiply_add(sums[r][v], activation, loaded[v]);
             }
         }
     }
