@@ -13,7 +13,7 @@ namespace {
 // A block's sums stay in registers only if its loops are gone before the compiler places them.
 #define HYPERLINE_UNROLL _Pragma("GCC unroll 16")
 
-constexpr int conv_width = 3, conv_taps = 9;
+constexpr int conv_width = 3;
 
 HYPERLINE_INLINE int64_t round_up(int64_t number, int64_t multiple) {
     return (number + multiple - 1) / multiple * multiple;
@@ -30,10 +30,11 @@ HYPERLINE_INLINE int64_t pitch_of(const hyperline_quantized_weight& weight) {
 
 // ------------------------------------------------------------------------------------------------------ packing ---
 
-// Packed: the sums' starts (O, rounded up to lanes) as int32; then for every panel of up to panel_vectors vectors of
-// outputs its weights (tap, unit, output, input of the unit). What does not exist is 0.
+// Packed: what the sums start from, twice (O, rounded up to lanes) as int32: of all taps, and of those on lines that
+// are not the last. Then for every panel of up to panel_vectors vectors of outputs its weights (tap, unit, output,
+// input of the unit). What does not exist is 0.
 HYPERLINE_INLINE int64_t starts_bytes(const hyperline_quantized_weight& weight) {
-    return round_up(round_up(weight.outputs, lanes) * 4, 64);
+    return round_up(2 * round_up(weight.outputs, lanes) * 4, 64);
 }
 
 int64_t packed_bytes(const hyperline_quantized_weight& weight) {
@@ -48,20 +49,21 @@ struct Panel {
     Weight* weights;
 };
 
-HYPERLINE_INLINE Panel panel_at(const hyperline_quantized_weight& weight, int64_t output) {
+HYPERLINE_INLINE Panel panel_at(const hyperline_quantized_weight& weight, int64_t output, bool all_taps) {
     char* packed = static_cast<char*>(weight.packed);
     Weight* weights = reinterpret_cast<Weight*>(packed + starts_bytes(weight));
     const int64_t left = (weight.outputs - output + lanes - 1) / lanes;
-    return {output, least(left, panel_vectors), reinterpret_cast<const int32_t*>(packed) + output,
-            weights + weight.taps * pitch_of(weight) * output};
+    const int32_t* starts = reinterpret_cast<const int32_t*>(packed) + (all_taps ? 0 : round_up(weight.outputs, lanes));
+    return {output, least(left, panel_vectors), starts + output, weights + weight.taps * pitch_of(weight) * output};
 }
 
 void pack(const hyperline_quantized_weight& weight, const int8_t* from, const WeightStrides& strides) {
     const int64_t pitch = pitch_of(weight);
+    const int64_t width = round_up(weight.outputs, lanes);
     int32_t* starts = static_cast<int32_t*>(weight.packed);
-    for (int64_t o = 0; o < round_up(weight.outputs, lanes); o++) starts[o] = 0;
+    for (int64_t o = 0; o < 2 * width; o++) starts[o] = 0;
     for (int64_t output = 0; output < weight.outputs; output += panel_vectors * lanes) {
-        const Panel panel = panel_at(weight, output);
+        const Panel panel = panel_at(weight, output, true);
         Weight* to = panel.weights;
         for (int64_t tap = 0; tap < weight.taps; tap++) {
             for (int64_t unit = 0; unit < pitch; unit += group) {
@@ -70,6 +72,7 @@ void pack(const hyperline_quantized_weight& weight, const int8_t* from, const We
                         const bool exists = i < weight.inputs && o < weight.outputs;
                         *to = exists ? from[tap * strides.tap + i * strides.input + o * strides.output] : 0;
                         starts[o] -= zero * *to;
+                        if (tap < weight.taps - conv_width) starts[width + o] -= zero * *to;
                     }
                 }
             }
@@ -225,7 +228,7 @@ void linear(const hyperline_quantized_layer& layer, int64_t rows, const float* x
         quantize_rows(activations, x + first * weight.inputs, count, layer);
         fill_zero(activations + count * pitch, (round_up(count, whole_blocks) - count) * pitch);
         for (int64_t output = 0; output < weight.outputs; output += panel_vectors * lanes) {
-            multiply<false>(layer, panel_at(weight, output), {1, pitch, 0},
+            multiply<false>(layer, panel_at(weight, output, true), {1, pitch, 0},
                             {count, activations, pitch, bias + first * bias_stride, bias_stride,
                              y + first * weight.outputs, weight.outputs});
         }
@@ -238,8 +241,8 @@ HYPERLINE_INLINE int64_t strip_samples(int64_t lines) {
 }
 
 int64_t block_conv_workspace(const hyperline_quantized_weight& weight, int64_t lines) {
-    // past line, lines, the line of zeros after them, and what a last register block reads beyond
-    const int64_t samples = (lines + 2) * (strip_samples(lines) + 2) + whole_blocks;
+    // past line, lines, and what a last register block reads beyond
+    const int64_t samples = (lines + 1) * (strip_samples(lines) + 2) + whole_blocks;
     return (samples * pitch_of(weight) + lanes) * static_cast<int64_t>(sizeof(Activation));
 }
 
@@ -266,11 +269,13 @@ void block_conv(const hyperline_quantized_layer& layer, const hyperline_quantize
             quantize_line(activations + (line + 1) * line_pitch, block.x + line * block.samples * weight.inputs,
                           block.samples, first, end, layer);
         }
-        fill_zero(activations + (block.lines + 1) * line_pitch, line_pitch + whole_blocks * pitch);
-        const Runs runs = {conv_width, conv_width * pitch, line_pitch};
+        fill_zero(activations + (block.lines + 1) * line_pitch, whole_blocks * pitch);
         for (int64_t output = 0; output < weight.outputs; output += panel_vectors * lanes) {
-            const Panel panel = panel_at(weight, output);
             for (int64_t line = 0; line < block.lines; line++) {
+                // After the last line there are zeros: its sums need no third run.
+                const bool all_taps = line + 1 < block.lines;
+                const Panel panel = panel_at(weight, output, all_taps);
+                const Runs runs = {all_taps ? conv_width : conv_width - 1, conv_width * pitch, line_pitch};
                 const Rows rows = {end - first,
                                    activations + line * line_pitch,
                                    pitch,
