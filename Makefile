@@ -63,14 +63,16 @@ results: $(STAMP)
 # The CPU kernels under the address and undefined-behaviour sanitizers.
 native-asan:
 	$(CMAKE) -S . -B build/asan -DHYPERLINE_SANITIZE=ON -DHYPERLINE_TESTS=ON -DHYPERLINE_ORT=OFF
-	$(CMAKE) --build build/asan --parallel --target hyperline_kernels_test
+	$(CMAKE) --build build/asan --parallel --target hyperline_kernels_test --target hyperline_quantized_test
 	build/asan/plugins/cpu/hyperline_kernels_test
+	build/asan/plugins/cpu/hyperline_quantized_test
 
-# The same test for 64-bit ARM, under emulation.
+# The same tests for 64-bit ARM, under emulation.
 native-aarch64:
 	$(CMAKE) -S . -B build/aarch64 -DCMAKE_TOOLCHAIN_FILE=tools/aarch64.cmake -DHYPERLINE_TESTS=ON -DHYPERLINE_ORT=OFF
-	$(CMAKE) --build build/aarch64 --parallel --target hyperline_kernels_test
+	$(CMAKE) --build build/aarch64 --parallel --target hyperline_kernels_test --target hyperline_quantized_test
 	qemu-aarch64-static -L /usr/aarch64-linux-gnu build/aarch64/plugins/cpu/hyperline_kernels_test
+	qemu-aarch64-static -L /usr/aarch64-linux-gnu build/aarch64/plugins/cpu/hyperline_quantized_test
 
 # The CUDA kernels and the TensorRT plugin for every GPU that nvcc knows (a minute), and their registers as a table.
 # TensorRT's headers, and its lean runtime whose plugin registry the tests use, come as wheels.

@@ -125,7 +125,8 @@ const char* hyperline_status_text(int status) {
         case HYPERLINE_OK:
             return "done";
         case HYPERLINE_BAD_ARGUMENT:
-            return "a negative size, a missing array, no threads, or k outside the number of experts";
+            return "a negative size, a missing array, no threads, k outside the number of experts, or sums of too many "
+                   "products for 32 bits";
         case HYPERLINE_OUT_OF_MEMORY:
             return "out of memory";
         default:

@@ -13,6 +13,7 @@
 #include "half.h"
 #include "hyperline/ops.h"
 #include "op.h"
+#include "quantized_ops.h"
 #ifdef HYPERLINE_ORT_CUDA
 #include "cuda_ops.h"
 #endif
@@ -165,5 +166,6 @@ extern "C" HYPERLINE_API OrtStatus* RegisterCustomOps(OrtSessionOptions* options
     return hyperline::WithStatus([&] {
         static const hyperline::Domain ours;
         Ort::UnownedSessionOptions(options).Add(ours.domain);
+        Ort::UnownedSessionOptions(options).Add(hyperline::QuantizedDomain());
     });
 }

@@ -1,0 +1,187 @@
+"""Times of the INT8 layers in ONNX Runtime: our operators beside its float32 layers and its own fused INT8.
+
+    python bench/quantized.py           # a table for docs; needs the native library and onnx
+
+The shapes are those of the network at 1024 samples and 8 lines a block. Float32 is a Gemm, or a Conv with Relu of
+lines that already stand channel-first, as ONNX Runtime's own kernels like them best; its INT8 is the function body
+that our operator replaces, with QuantizeLinear, the fused product or convolution, and DequantizeLinear. Inputs and
+outputs are bound beforehand. Contestants take turns, and each keeps its best time, as in bench/ops.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from hyperline.plugins import QUANTIZED_DOMAIN, QUANTIZED_VERSION
+from hyperline.plugins.native_quantized import QuantizedLibrary
+from hyperline.plugins.onnx_functions import OPSET
+from hyperline.plugins.onnxruntime_ops import register_native_ops
+from hyperline.plugins.quantized_functions import add_quantized_functions
+
+Run = Callable[[], object]
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of so many inputs and outputs: over rows, or over lines and samples with a 3x3 neighbourhood."""
+
+    pixels: tuple[int, ...]
+    inputs: int
+    outputs: int
+
+    @property
+    def convolves(self) -> bool:
+        """Whether the pixels are lines and samples."""
+        return len(self.pixels) == 2
+
+    @property
+    def name(self) -> str:
+        """Its sizes, as the table gives them."""
+        kind = "BlockConvRelu" if self.convolves else "Linear"
+        return f"{kind} {' × '.join(map(str, self.pixels))} × {self.inputs} → {self.outputs}"
+
+
+LAYERS = (
+    Layer((8192,), 64, 128),
+    Layer((2048,), 64, 256),
+    Layer((2048,), 256, 64),
+    Layer((2048,), 64, 64),
+    Layer((2048,), 64, 48),
+    Layer((2048,), 64, 44),
+    Layer((2048,), 128, 64),
+    Layer((2048,), 44, 64),
+    Layer((8192,), 128, 16),
+    Layer((512,), 64, 64),
+    Layer((128,), 64, 64),
+    Layer((4, 512), 64, 64),
+    Layer((2, 256), 64, 64),
+    Layer((1, 128), 64, 64),
+)
+
+
+def draw(layer: Layer) -> Arrays:
+    """Activations of unit variance, and INT8 weights and scales that fit them."""
+    rng = np.random.default_rng(0)
+    neighbourhood = (3, 3) if layer.convolves else ()
+    weight = (layer.outputs, layer.inputs) if layer.convolves else (layer.inputs, layer.outputs)
+    arrays = {
+        "x": rng.normal(size=(*layer.pixels, layer.inputs)).astype(np.float32),
+        "x_scale": np.array(4 / 127, np.float32),
+        "weight": rng.integers(-127, 128, (*weight, *neighbourhood), np.int8),
+        "weight_scale": np.full(layer.outputs, 1e-3, np.float32),
+        "bias": rng.normal(size=layer.outputs).astype(np.float32),
+    }
+    if layer.convolves:
+        arrays = {"past": rng.normal(size=(1, *arrays["x"].shape[1:])).astype(np.float32)} | arrays
+    return arrays
+
+
+def quantized_run(layer: Layer, arrays: Arrays, threads: int, native: bool) -> Run:
+    """The INT8 layer, as our operator or as the function body."""
+    op = "BlockConvRelu" if layer.convolves else "Linear"
+    node = onnx.helper.make_node(op, list(arrays), ["y"], domain=QUANTIZED_DOMAIN)
+    return _session_run([node], arrays, (*layer.pixels, layer.outputs), threads, native)
+
+
+def float32_run(layer: Layer, arrays: Arrays, threads: int) -> Run:
+    """The layer in float32."""
+    make = onnx.helper.make_node
+    weight, bias = arrays["weight"].astype(np.float32), arrays["bias"]
+    if not layer.convolves:
+        node = make("Gemm", ["x", "weight", "bias"], ["y"])
+        shape = (*layer.pixels, layer.outputs)
+        return _session_run([node], {"x": arrays["x"], "weight": weight, "bias": bias}, shape, threads, False)
+    lines = np.concatenate([arrays["past"], arrays["x"]]).transpose(2, 0, 1)[None]
+    nodes = [
+        make("Conv", ["x", "weight", "bias"], ["convolved"], kernel_shape=[3, 3], pads=[0, 1, 1, 1]),
+        make("Relu", ["convolved"], ["y"]),
+    ]
+    shape = (1, layer.outputs, *layer.pixels)
+    feeds = {"x": np.ascontiguousarray(lines), "weight": weight, "bias": bias}
+    return _session_run(nodes, feeds, shape, threads, False)
+
+
+def _session_run(
+    nodes: list[onnx.NodeProto], arrays: Arrays, shape: tuple[int, ...], threads: int, native: bool
+) -> Run:
+    make, fed = onnx.helper, [name for name in ("past", "x") if name in arrays]
+    graph = make.make_graph(
+        nodes,
+        "layer",
+        [make.make_tensor_value_info(name, onnx.TensorProto.FLOAT, arrays[name].shape) for name in fed],
+        [make.make_tensor_value_info("y", onnx.TensorProto.FLOAT, shape)],
+        [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items() if name not in fed],
+    )
+    opsets = [make.make_opsetid("", OPSET), make.make_opsetid(QUANTIZED_DOMAIN, QUANTIZED_VERSION)]
+    model = make.make_model(graph, opset_imports=opsets, ir_version=10)
+    add_quantized_functions(model)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    if native:
+        register_native_ops(options)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    binding = session.io_binding()
+    for name in fed:
+        binding.bind_cpu_input(name, arrays[name])
+    y = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float32))
+    binding.bind_ortvalue_output("y", y)
+    return lambda: session.run_with_iobinding(binding)
+
+
+def best_seconds(runs: list[Run], rounds: int) -> list[float]:
+    """Take turns of ten runs; the best time of each."""
+    best = [math.inf] * len(runs)
+    for _ in range(-(-rounds // 10)):
+        for index, run in enumerate(runs):
+            time.sleep(0.02)  # until the threads of whoever went before have stopped spinning
+            for _ in range(10):
+                began = time.perf_counter()
+                run()
+                best[index] = min(best[index], time.perf_counter() - began)
+    return best
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=200, help="times that every contestant runs")
+    rounds = parser.parse_args().rounds
+    library = QuantizedLibrary()
+    print(f"{_processor()}, {os.cpu_count()} cores, {library.instruction_set}; load {os.getloadavg()[0]:.1f}; ", end="")
+    print(f"onnxruntime {onnxruntime.__version__}; best of {rounds}, in µs; in brackets float32's time over ours\n")
+    columns = [f"{who}, {n}" for n in (1, 2) for who in ("float32", "its INT8", "ours")]
+    print(f"| layer, threads | {' | '.join(columns)} |")
+    print("|" + "---|" * (1 + len(columns)))
+    for layer in LAYERS:
+        arrays = draw(layer)
+        runs: list[Run] = []
+        for threads in (1, 2):
+            runs.append(float32_run(layer, arrays, threads))
+            runs += [quantized_run(layer, arrays, threads, native) for native in (False, True)]
+        times = [seconds * 1e6 for seconds in best_seconds(runs, rounds)]
+        cells = []
+        for float32, body, ours in (times[:3], times[3:]):
+            cells += [f"{float32:.0f}", f"{body:.0f}", f"{ours:.0f} ({float32 / ours:.1f}×)"]
+        print(f"| {layer.name} | {' | '.join(cells)} |", flush=True)
+
+
+def _processor() -> str:
+    with open("/proc/cpuinfo", encoding="ascii") as file:  # noqa: PTH123
+        names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+if __name__ == "__main__":
+    main()

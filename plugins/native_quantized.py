@@ -1,0 +1,141 @@
+"""The INT8 layers, called through their C interface (plugins/include/hyperline/quantized.h) with NumPy arrays.
+
+Their meaning is `hyperline.plugins.reference`, whose shape letters stand here too. Models run them through onnxruntime;
+this is for tests and for whoever has no graph. Weights are packed anew in every call.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hyperline.errors import HyperlineError, InputError
+from hyperline.plugins.native import NativeLibrary
+
+Array = NDArray[Any]
+Float32 = NDArray[np.float32]
+
+_POINTER, _INTEGER = ctypes.c_void_p, ctypes.c_int64
+
+
+class _Layer(ctypes.Structure):
+    """``hyperline_quantized_layer``."""
+
+    _fields_ = (("weight", _POINTER), ("weight_scale", _POINTER), ("x_scale", ctypes.c_float))
+
+
+class _Block(ctypes.Structure):
+    """``hyperline_quantized_block``."""
+
+    _fields_ = (
+        *((name, _INTEGER) for name in ("lines", "samples")),
+        *((name, _POINTER) for name in ("past", "x", "bias")),
+        ("relu", ctypes.c_int32),
+        ("y", _POINTER),
+    )
+
+
+class QuantizedLibrary:
+    """The INT8 layers of ``libhyperline_ops``, loaded.
+
+    Attributes:
+        instruction_set: what they run on here: avx512vnni, avxvnni, avx2, sse2, neondot or neon.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Load the library of this package, or another build of it.
+
+        Raises:
+            HyperlineError: it is not there, or cannot be loaded.
+        """
+        self._library = ctypes.CDLL(str(NativeLibrary(path).path))
+        for name in ("hyperline_quantized_instruction_set", "hyperline_status_text"):
+            getattr(self._library, name).restype = ctypes.c_char_p
+        for name in ("hyperline_quantized_pack_linear", "hyperline_quantized_pack_block_conv"):
+            getattr(self._library, name).argtypes = (_INTEGER, _INTEGER, _POINTER, _POINTER)
+        self._library.hyperline_quantized_free.argtypes = (_POINTER,)
+        self._library.hyperline_quantized_free.restype = None
+        self._library.hyperline_quantized_linear.argtypes = (_POINTER, _INTEGER, _POINTER, _POINTER, _INTEGER, _POINTER)
+        self._library.hyperline_quantized_block_conv.argtypes = (_POINTER, _POINTER, _INTEGER, _INTEGER)
+        self.instruction_set: str = self._library.hyperline_quantized_instruction_set().decode()
+
+    def linear(self, x: Array, x_scale: Array, weight: Array, weight_scale: Array, bias: Array) -> Float32:
+        """Run the layer ``Linear``; see `reference.quantized_linear`.
+
+        Returns:
+            (..., O).
+
+        Raises:
+            InputError: a shape does not fit the others, or weight is not int8.
+            HyperlineError: the layer is too wide for sums of 32 bits, or memory ran out.
+        """
+        if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[0]:
+            raise InputError(f"the layer takes x (..., I) and weight (I, O), not {x.shape} and {weight.shape}")
+        inputs, outputs = weight.shape
+        shape = (*x.shape[:-1], outputs)
+        if weight_scale.shape != (outputs,) or bias.shape not in ((outputs,), shape):
+            raise InputError(
+                f"weight {weight.shape} needs weight_scale ({outputs},) and bias ({outputs},) or {shape}, "
+                f"not {weight_scale.shape} and {bias.shape}"
+            )
+        bias_stride = 0 if bias.shape == (outputs,) else outputs
+        x, weight_scale, bias = (np.ascontiguousarray(array, np.float32) for array in (x, weight_scale, bias))
+        y = np.empty(shape, np.float32)
+        pack = self._library.hyperline_quantized_pack_linear
+        with self._layer(pack, inputs, outputs, x_scale, weight, weight_scale) as layer:
+            arrays = (x.ctypes.data, bias.ctypes.data, bias_stride, y.ctypes.data)
+            self._check(self._library.hyperline_quantized_linear(layer, y[..., 0].size, *arrays))
+        return y
+
+    def block_conv(
+        self, past: Array, x: Array, x_scale: Array, weight: Array, weight_scale: Array, bias: Array, relu: bool
+    ) -> Float32:
+        """Run the layer ``BlockConv``, or ``BlockConvRelu``; see `reference.quantized_block_conv`.
+
+        Returns:
+            (K, W, O).
+
+        Raises:
+            InputError: a shape does not fit the others, or weight is not int8.
+            HyperlineError: the layer is too wide for sums of 32 bits, or memory ran out.
+        """
+        if x.ndim != 3 or weight.ndim != 4 or weight.shape[1:] != (x.shape[2], 3, 3):
+            raise InputError(f"the layer takes x (K, W, I) and weight (O, I, 3, 3), not {x.shape} and {weight.shape}")
+        (lines, samples, inputs), outputs = x.shape, weight.shape[0]
+        if past.shape != (1, samples, inputs) or weight_scale.shape != (outputs,) or bias.shape != (outputs,):
+            raise InputError(
+                f"x {x.shape} and weight {weight.shape} need past (1, {samples}, {inputs}), weight_scale ({outputs},) "
+                f"and bias ({outputs},), not {past.shape}, {weight_scale.shape} and {bias.shape}"
+            )
+        past, x, weight_scale, bias = (
+            np.ascontiguousarray(array, np.float32) for array in (past, x, weight_scale, bias)
+        )
+        y = np.empty((lines, samples, outputs), np.float32)
+        pack = self._library.hyperline_quantized_pack_block_conv
+        with self._layer(pack, inputs, outputs, x_scale, weight, weight_scale) as layer:
+            block = _Block(lines, samples, past.ctypes.data, x.ctypes.data, bias.ctypes.data, relu, y.ctypes.data)
+            self._check(self._library.hyperline_quantized_block_conv(layer, ctypes.byref(block), 0, samples))
+        return y
+
+    @contextmanager
+    def _layer(
+        self, pack: Any, inputs: int, outputs: int, x_scale: Array, weight: Array, weight_scale: Float32
+    ) -> Iterator[Any]:
+        if weight.dtype != np.int8:
+            raise InputError(f"weight is {weight.dtype}; it must be int8")
+        packed = _POINTER()
+        self._check(pack(inputs, outputs, np.ascontiguousarray(weight).ctypes.data, ctypes.byref(packed)))
+        try:
+            yield ctypes.byref(_Layer(packed, weight_scale.ctypes.data, float(x_scale)))
+        finally:
+            self._library.hyperline_quantized_free(packed)
+
+    def _check(self, status: int) -> None:
+        if status:
+            raise HyperlineError(f"the INT8 layer failed: {self._library.hyperline_status_text(status).decode()}")
