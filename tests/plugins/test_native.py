@@ -136,7 +136,7 @@ def test_the_gradients_are_those_of_torch_in_double_precision(
     expected = torch.autograd.grad(y, [tensors[name] for name in names], torch.from_numpy(grad_y.astype(np.float64)))
     for name, gradient in zip(names, expected, strict=True):
         wanted = gradient.numpy()
-        # A sum over all steps of all sequences may cancel: its terms are of the order of 1, and so is its scale at least.
+        # A sum over all steps of all sequences may cancel: its terms are of the order of 1, and set its scale.
         terms = size[0] * size[1] if name in ("A", "D", "delta_bias") else 1
         scale = max(terms**0.5, np.abs(wanted).max())
         np.testing.assert_allclose(getattr(got, name), wanted, rtol=1e-5, atol=3e-6 * scale, err_msg=name)
