@@ -1,6 +1,6 @@
-"""Measure what quantisation-aware fine-tuning mends: INT8 against FP32 on lines that it never saw.
+"""Measure what quantisation-aware fine-tuning mends: INT8 against FP32 on lines never seen.
 
-    python bench/finetune.py RUN BUNDLE SCENE [--epochs 5 10 20] [--seeds 3] [--share 1.0] [--threads 1]
+    python bench/finetune.py RUN BUNDLE SCENE [--epochs 5 10 20] [--seeds 3] [--method mse] [--share 1.0]
 
 Ranges (`--method`) and weights come from the first half of the lines, the figures from the second. ``--share`` is
 the part of each range that is used: 0.5 makes values saturate that should not.
@@ -37,7 +37,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--share", type=float, default=1.0)
     parser.add_argument("--method", choices=METHODS, default="mse")
-    parser.add_argument("--rate", type=float, default=1e-4)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
 
@@ -77,7 +76,7 @@ def main() -> None:
             began = time.perf_counter()
             tuned = fine_tune(
                 network, model, card, layers, ranges, seen,
-                epochs=epochs, learning_rate=options.rate, seed=seed, threads=options.threads,
+                epochs=epochs, seed=seed, threads=options.threads,
             )  # fmt: skip
             seconds = time.perf_counter() - began
             what = f"{epochs} epochs, seed {seed}, {seconds:.0f} s"

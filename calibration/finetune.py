@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ from hyperline.train.native_ops import fastest_ops
 
 # Of so many blocks the last one judges and does not teach.
 _HELD_BACK = 4
+# Factor on the learning rate after an epoch that made the step worse than it was at the start: the rate that mends
+# saturated values in ten epochs overshoots where only roundings are left to choose.
+_CAUTION = 0.3
 # Strips narrower than the line give more updates an epoch; the wider, the more of a line the router sees, as on board.
 _STRIP_SAMPLES = 48
 
@@ -86,7 +90,7 @@ def fine_tune(
         ranges: by layer name, the magnitude at which its input saturates.
         lines: calibration lines, two blocks at least; their labels are not looked at.
         epochs: passes over the lines.
-        learning_rate: of Adam at the start; falls to 0 as a cosine.
+        learning_rate: of Adam at the start; falls to 0 as a cosine, and faster after an epoch that was too bold.
         seed: of the cuts across track and their order.
         threads: of torch.
         on_epoch: told each epoch done, and its loss on the lines held back.
@@ -115,17 +119,21 @@ def fine_tune(
         with rounding:
             return _difference(_answers(student, card, strip)[-len(judged) :], targets, judged).item()
 
-    optimizer = torch.optim.Adam(trained.values(), lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, epochs))
     losses = [judge()]
     best, best_epoch = _copies(trained), 0
+    optimizer = torch.optim.Adam(trained.values())
     for epoch in range(1, epochs + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * (1 + math.cos(math.pi * (epoch - 1) / epochs)) / 2
         rng = np.random.default_rng([seed, epoch])
         _teach((teacher, student), card, strip[:-held_back], rounding, optimizer, rng)
-        schedule.step()
         losses.append(judge())
         if losses[epoch] < losses[best_epoch]:
             best, best_epoch = _copies(trained), epoch
+        elif losses[epoch] > losses[0]:
+            _restore(trained, best)
+            learning_rate *= _CAUTION
+            optimizer = torch.optim.Adam(trained.values())
         if on_epoch:
             on_epoch(epoch, losses[epoch])
     return FineTuned(best, tuple(losses), best_epoch)
@@ -154,7 +162,9 @@ class Rounding(TorchFunctionMode):
             ranges: by weight, the magnitude at which what it multiplies saturates.
         """
         super().__init__()
-        self.scales = {weight: _scale(torch.tensor(largest)) for weight, largest in ranges.items()}
+        self.scales = {
+            weight: torch.tensor(largest / LARGEST if largest > 0 else 1.0) for weight, largest in ranges.items()
+        }
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -243,6 +253,12 @@ def _own_tensors(model: onnx.ModelProto, layers: Sequence[Layer]) -> list[str]:
 
 def _copies(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:
     return {name: tensor.detach().numpy().copy() for name, tensor in tensors.items()}
+
+
+@torch.no_grad()
+def _restore(tensors: Mapping[str, Tensor], values: Mapping[str, NDArray[np.float32]]) -> None:
+    for name, tensor in tensors.items():
+        tensor.copy_(torch.from_numpy(values[name]))
 
 
 class _Stream:
