@@ -130,7 +130,7 @@ def fine_tune(
         losses.append(judge())
         if losses[epoch] < losses[best_epoch]:
             best, best_epoch = _copies(trained), epoch
-        elif losses[epoch] > losses[0]:
+        elif not losses[epoch] <= losses[0]:  # worse, or no number at all
             _restore(trained, best)
             learning_rate *= _CAUTION
             optimizer = torch.optim.Adam(trained.values())
@@ -225,7 +225,7 @@ class _Round(torch.autograd.Function):
 
 
 def _tensors(step: StreamingStep, model: onnx.ModelProto, layers: Sequence[Layer]) -> dict[str, Tensor]:
-    """Return a step's tensors by initializer, after a look at whether the graph's layers hold the same values.
+    """Return a step's tensors by initializer; those of the layers take the graph's values, which must be the same.
 
     Raises:
         InputError: they do not.
@@ -240,6 +240,7 @@ def _tensors(step: StreamingStep, model: onnx.ModelProto, layers: Sequence[Layer
                 f"{name} is not the same in the run and in the bundle: name the run folder that the bundle was "
                 "exported from, or export it again"
             )
+        ours.copy_(torch.from_numpy(theirs.copy()))
     return tensors
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from hyperline import __version__
 from hyperline.bundle import Card
+from hyperline.calibration import finetune
 from hyperline.calibration.finetune import Rounding, fine_tune, round_to_int8, round_weight, with_tensors
 from hyperline.calibration.int8 import int8_model, quantize_weight
 from hyperline.calibration.layers import find_layers
@@ -157,7 +158,23 @@ def test_epochs_that_make_it_worse_leave_the_weights_as_they_were(trained):
     assert tuned.epoch == 0 and min(tuned.losses[1:]) > tuned.losses[0]
     values = values_of(trained.model)
     for name, value in tuned.tensors.items():
-        np.testing.assert_allclose(value, values[name], rtol=1e-5, atol=1e-7)
+        np.testing.assert_array_equal(value, values[name])
+
+
+def test_an_epoch_that_breaks_the_weights_is_taken_back(trained, monkeypatch):
+    teach = finetune._teach
+
+    def break_once(steps, *others):
+        teach(steps, *others)
+        if not broken:
+            broken.append(True)
+            steps[1].network.heads[0][1].weight.detach().fill_(torch.nan)
+
+    broken = []
+    monkeypatch.setattr(finetune, "_teach", break_once)
+    tuned = trained.tune(epochs=3)
+    assert np.isnan(tuned.losses[1]) and tuned.epoch > 1
+    assert all(np.isfinite(tensor).all() for tensor in tuned.tensors.values())
 
 
 def test_labels_teach_nothing(trained):
