@@ -22,7 +22,8 @@ from hyperline.bundle import Bundle
 from hyperline.bundle.card import Card
 from hyperline.calibration.costs import Cost, layer_costs
 from hyperline.calibration.equalise import smooth, smoothing_factors
-from hyperline.calibration.int8 import int8_model
+from hyperline.calibration.half import half_model
+from hyperline.calibration.int8 import int8_model, with_tensors
 from hyperline.calibration.layers import FloatLayer, Kind, Layer, find_layers
 from hyperline.calibration.lines import Lines
 from hyperline.calibration.observers import METHODS, Observer
@@ -137,8 +138,6 @@ class _Calibration:
     # ---------------------------------------------------------------------------------------------------------- fp16
 
     def _fp16(self) -> Variant:
-        from hyperline.calibration.half import half_model
-
         settings = self.settings
         settings.on_step("float32 over all lines")
         reference = self._stream(self.model)
@@ -431,14 +430,7 @@ class _Graph:
 
     def with_weights(self, weights: Mapping[str, NDArray[np.float32]]) -> _Graph:
         """Return the graph with other weights and biases, by initializer name."""
-        model = onnx.ModelProto()
-        model.CopyFrom(self.model)
-        for tensor in model.graph.initializer:
-            if tensor.name in weights:
-                array = np.ascontiguousarray(weights[tensor.name], np.float32)
-                if list(array.shape) != list(tensor.dims):
-                    raise HyperlineError(f"{tensor.name} has shape {tuple(tensor.dims)}, its new values {array.shape}")
-                tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+        model = with_tensors(self.model, weights)
         return _Graph(model, find_layers(model)[0], self.ranges, self.of_channel)
 
 

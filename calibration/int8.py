@@ -95,3 +95,13 @@ def _quantized(layer: Layer, largest: float) -> tuple[onnx.NodeProto, list[onnx.
 
 def _read(nodes: list[onnx.NodeProto]) -> set[str]:
     return {name for node in nodes for name in node.input}
+
+
+def with_tensors(model: onnx.ModelProto, tensors: Mapping[str, NDArray[np.float32]]) -> onnx.ModelProto:
+    """Return a graph with other values of some initializers, by name, in their shapes."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    for tensor in changed.graph.initializer:
+        if tensor.name in tensors:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(tensors[tensor.name], tensor.name))
+    return changed

@@ -14,6 +14,7 @@ from hyperline.cli.options import percent, read_noted, stderr
 
 if TYPE_CHECKING:
     from hyperline.bundle import Bundle
+    from hyperline.calibration.calibrate import FineTune
 
 
 @click.command()
@@ -132,7 +133,7 @@ def calibrate(
             on_step=lambda what: status.update(f"calibrating: {what}"),
         )
         if run_dir is not None:
-            settings.fine_tune = _fine_tune(run_dir, bundle, qat, seed)
+            settings.fine_tune = _fine_tune(run_dir, bundle, qat, seed, threads)
         variant = make_variant(bundle, lines, settings)
         held = {**bundle.members, MODELS[precision]: variant.model}
         candidate = replace(bundle, members=MappingProxyType(held))
@@ -154,13 +155,19 @@ def calibrate(
         click.echo(f"{bundle_file} now holds {precision}; {page}, {picture}")
 
 
-def _fine_tune(run_dir: Path, bundle: Bundle, epochs: int, seed: int) -> Any:
+def _fine_tune(run_dir: Path, bundle: Bundle, epochs: int, seed: int, threads: int) -> FineTune:
     from hyperline.errors import require
 
     require("torch", "train")
-    from hyperline.calibration.finetune import fine_tune
+    import onnx
 
-    return lambda layers, ranges, lines: fine_tune(run_dir, bundle.card, layers, ranges, lines, epochs, seed)
+    from hyperline.calibration.finetune import fine_tune
+    from hyperline.train.run import load_run
+
+    network, model = load_run(run_dir).network, onnx.load_from_string(bundle.model())
+    return lambda layers, ranges, lines: (
+        fine_tune(network, model, bundle.card, layers, ranges, lines, epochs=epochs, seed=seed, threads=threads).tensors
+    )
 
 
 def _speed(bundle: Bundle, precision: str, samples: int, threads: int, seconds: float) -> dict[str, Any] | None:
