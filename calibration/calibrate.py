@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -207,11 +207,28 @@ class _Calibration:
             )
             if not found.inside:
                 continue
-            answer = self._stream(graph.quantised(found.assignment))
-            loss = self._loss(seen.answer, answer, self.second)
+            answer, loss = self._judge(graph, found.assignment, seen)
             if settings.budget.holds(loss):
                 return found, answer, loss
-        return None, None, None
+        if not found.inside:
+            return None, None, None
+        # What the first half cannot see: the quieter half of the layers, a quarter, at last none.
+        quiet = sorted(
+            (name for name, mode in found.assignment.items() if mode is not Mode.FLOAT),
+            key=lambda name: found.alone[name].logits,
+        )
+        while True:
+            quiet = quiet[: len(quiet) // 2]
+            kept = {name: mode if name in quiet else Mode.FLOAT for name, mode in found.assignment.items()}
+            answer, loss = self._judge(graph, kept, seen)
+            if settings.budget.holds(loss):
+                return replace(found, assignment=kept, loss=trials(kept)), answer, loss
+            if not quiet:
+                return None, None, None
+
+    def _judge(self, graph: _Graph, assignment: Assignment, seen: _Seen) -> tuple[Answer, Loss]:
+        answer = self._stream(graph.quantised(assignment))
+        return answer, self._loss(seen.answer, answer, self.second)
 
     def _cache_file(self, graph: _Graph, form: str) -> Path | None:
         folder = self.settings.cache

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
 
@@ -86,6 +87,28 @@ def test_lines_of_another_sensor_are_refused(bundle, scene, tmp_path):
     result = run(bundle.path, "--lines", path, "--precision", "int8")
     assert result.exception.exit_code == 2 and "20 bands" in str(result.exception)
     assert bundle.path.read_bytes() == before
+
+
+def test_fine_tuned_weights_are_taken_where_they_save_more(bundle, scene):
+    """The fine-tuning is made up; where nothing is left in float32, it is not asked."""
+    lines = read_lines(scene, bundle.card)
+    asked = []
+
+    def fine_tune(layers, ranges, part):
+        asked.append((len(layers), set(ranges) == {layer.name for layer in layers}, len(part.valid)))
+        return {layer.weight_name: _as_stored(bundle, layer) * np.float32(1.0) for layer in layers}
+
+    strict = Settings("int8", Budget(0.0, 0.0, 0.9), method="minmax", fine_tune=fine_tune)
+    variant = calibrate(bundle, lines, strict)
+    assert asked == [(len(variant.report["layers"]), True, 48)]  # the half that judges is not shown
+    assert variant.report["loss"]["points"] == 0
+    wide = Settings("int8", Budget(100.0, 100.0, 0.0), method="minmax", fine_tune=fine_tune)
+    assert calibrate(bundle, lines, wide).report["fine_tuned"] is False and len(asked) == 1  # nothing to mend
+
+
+def _as_stored(bundle, layer):
+    graph = onnx.load_from_string(bundle.model()).graph
+    return next(onnx.numpy_helper.to_array(one) for one in graph.initializer if one.name == layer.weight_name)
 
 
 def test_fine_tuning_needs_the_run(bundle, scene_file):

@@ -17,6 +17,8 @@ const char* ToText(ONNXTensorElementDataType type) {
             return "float32";
         case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16:
             return "float16";
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8:
+            return "int8";
         default:
             return "other";
     }

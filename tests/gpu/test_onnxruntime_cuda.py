@@ -99,7 +99,7 @@ def on_gpu(library):
     return lambda model, **entries: session(library, model, GPU, **entries)
 
 
-def test_the_library_offers_both_operators_for_both_providers(library, tmp_path):
+def test_the_library_offers_both_operators_for_both_providers_and_int8_layers_for_the_cpu(library, tmp_path):
     compiler = os.environ.get("CXX") or shutil.which("c++")
     folders = [ROOT / "build/onnxruntime/usr/include/onnxruntime", Path("/usr/include/onnxruntime")]
     headers = [folder for folder in folders if (folder / "onnxruntime_c_api.h").is_file()]
@@ -111,12 +111,14 @@ def test_the_library_offers_both_operators_for_both_providers(library, tmp_path)
     lines = subprocess.run([program, library], check=True, capture_output=True, text=True).stdout.splitlines()
 
     f, h = "float32", "float16"
-    expected = ["domain hyperline"]
+    expected = ["domain hyperline", "domain hyperline.quantized"]
     for provider, number in ((CPU, f), (CPU, h), (GPU, f), (GPU, h)):
         scan = [number, number, f, number, number, f, f, f, f]
         expected.append(f"{provider} SelectiveScan: {' '.join(scan)} -> {number} {f}")
         if (provider, number) != (CPU, h):  # the step's gates are float32
             expected.append(f"{provider} ExpertGate: {number} -> {number} {number}")
+    expected.append(f"{CPU} Linear: {f} {f} int8 {f} {f} -> {f}")
+    expected += [f"{CPU} {name}: {f} {f} {f} int8 {f} {f} -> {f}" for name in ("BlockConv", "BlockConvRelu")]
     assert lines == expected
 
 
