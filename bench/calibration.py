@@ -26,7 +26,6 @@ _SCENES = {
     "Salinas-A": "salinas_a/salinas_a.npz",
     "Jasper Ridge": "jasper_ridge/jasper_ridge.npz",
     "Samson": "samson/samson.npz",
-    "HySU": "hysu/hysu_full.npz",
 }
 _PRECISIONS = ("int8", "fp16")
 
