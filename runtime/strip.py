@@ -1,15 +1,14 @@
-"""Fly one strip: source -> radiometry -> blocks -> engine -> sink, with every line accounted for."""
+"""Fly one strip: source -> radiometry -> blocks -> engine -> maps, with every line accounted for."""
 
 from __future__ import annotations
 
 import json
 import signal
 import threading
-import time
-from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,24 +19,29 @@ from hyperline.bundle import Bundle
 from hyperline.disk import disk_errors, replace_file
 from hyperline.errors import HyperlineError, InputError
 from hyperline.match import require_match
-from hyperline.metrics import Metrics, confusion_matrix
-from hyperline.radiometry import Radiometry
-from hyperline.runtime.blocks import Block, BlockAssembler
-from hyperline.runtime.engines import Engine, load_engine, self_test
+from hyperline.metrics import Metrics
+from hyperline.runtime.checkpoint import SLOTS, Checkpoints, read_checkpoints
+from hyperline.runtime.engines import engines_from, load_engine
+from hyperline.runtime.engines.chain import EngineChain
+from hyperline.runtime.flight import Counters, Flight, LoopOptions
+from hyperline.runtime.records import RECORDS, RecordLog
 from hyperline.runtime.sinks import EnviSink
+from hyperline.runtime.sinks.envi import repair_maps
 from hyperline.runtime.sources import Source
+from hyperline.runtime.writer import Result, Writer
 
 SUMMARY = "summary.json"
 PICTURE = "classes.png"
-RUN_FILES = (SUMMARY, *EnviSink.FILES, PICTURE)
+RUN_FILES = (SUMMARY, *EnviSink.FILES, RECORDS, *SLOTS, PICTURE)
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Percentiles over lines, in milliseconds.
+    """Percentiles over lines, in milliseconds, to one per cent.
 
     A line's latency runs from the arrival of the last line of its block (before that nothing can be
-    computed) to the moment its labels are in the sink. ``Line.arrived`` says what arrival is.
+    computed) to the moment its labels are in the maps. ``Line.arrived`` says what arrival is; of a source that is
+    not paced, it is the moment at which the loop takes the line.
     """
 
     p50: float
@@ -51,24 +55,28 @@ class RunSummary:
 
     Attributes:
         received: lines that the source handed over = classified + dropped + rejected.
-        classified: lines whose labels are in the sink.
-        dropped: lines taken in that an interruption or a failure kept from the sink.
-        rejected: lines of the wrong size; each leaves an unclassified line in the map, so that the map keeps
-            the strip's geometry.
-        late_lines: lines taken over more than a whole block behind their due time: the pipeline did not keep
-            up with the rate.
+        classified: lines whose block went through the engine.
+        dropped: lines that a full ring gave up, or that an interruption or a failure kept from the engine.
+        rejected: lines of the wrong size, duplicates, out of order, or damaged while they waited; but for duplicates
+            each leaves an unclassified line in the map, so that the map keeps the strip's geometry.
+        unwritten: lines that were classified while the disk took none; "no class" stands in their place.
+        counters: `hyperline.runtime.flight.Counters`, those above among them.
         latest_ms: the furthest that a line was taken over behind its due time.
-        invalid_pixels: NaN, infinite or no-data pixels of the lines that were not rejected.
         interrupted: whether the run ended before the source did.
-        seconds: from the start of the source to the last labels in the sink.
-        lines_per_second: classified / seconds.
+        resumed: whether it went on where an earlier one had ended; then seconds, latency and rate are of this part.
+        seconds: from the start of the source to the last labels in the maps.
+        lines_per_second: lines classified in that time / seconds.
         latency_ms: see ``Latency``; None where nothing was classified.
-        first_block_ms: from the arrival of the strip's first line to its labels in the sink; None likewise.
+        first_block_ms: from the arrival of the strip's first line to its labels in the maps; None likewise.
         lines: lines in the map.
         samples: cross-track samples.
         bands: spectral bands.
         rate: lines per second at which the source was paced, or None.
         block_lines: lines in a block, the K of the model.
+        engine: that flew last.
+        fallbacks: times that the next engine took over, and what the ones before said.
+        outages: times that the disk began to fail.
+        ring_lines: most lines that ever waited for the loop.
         threads: threads of the engine.
         native_ops: whether hyperline's operators ran as compiled kernels.
         accuracy: against the truth that the source gives, whichever pixels that leaves out; None where there is
@@ -79,10 +87,12 @@ class RunSummary:
     classified: int
     dropped: int
     rejected: int
+    unwritten: int
     late_lines: int
     latest_ms: float
     invalid_pixels: int
     interrupted: bool
+    resumed: bool
     seconds: float
     lines_per_second: float
     latency_ms: Latency | None
@@ -93,12 +103,17 @@ class RunSummary:
     rate: float | None
     block_lines: int
     engine: str
+    fallbacks: int
+    failures: tuple[str, ...]
     precision: str
     threads: int
     native_ops: bool
+    outages: int
+    ring_lines: int
     model: str
     bundle_sha256: str
     source: str
+    counters: Counters
     accuracy: Metrics | None
 
     def as_dict(self) -> dict[str, Any]:
@@ -117,6 +132,8 @@ def run_strip(
     precision: str = "fp32",
     threads: int | None = None,
     overwrite: bool = False,
+    resume: bool = False,
+    options: LoopOptions | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> RunSummary:
     """Classify a strip and write its maps and ``summary.json``.
@@ -128,32 +145,60 @@ def run_strip(
 
     Args:
         bundle: the model and what must be known of it.
-        source: the strip.
+        source: the strip. To resume a scene, one that starts anew: the lines that are in the maps are passed over.
         out: folder for the maps and the summary; made if missing.
-        engine: a key of ``ENGINES``.
+        engine: a key of ``ENGINES``; engines that stand after it there take over where it fails.
         precision: which of the bundle's models.
         threads: threads of the engine; None for every CPU that this process may run on.
         overwrite: replace the run that ``out`` holds.
-        on_progress: called after every block with the number of lines received.
+        resume: go on with the run that ``out`` holds, from its last checkpoint: what comes out is, to the byte, what
+            the run would have been without the interruption.
+        options: of the loop.
+        on_progress: called after every block with the number of lines taken so far; from another thread.
 
     Raises:
-        InputError: the source does not fit the model, ``out`` holds a run, no such engine or precision.
+        InputError: the source does not fit the model, ``out`` holds a run or none to resume, no such engine or
+            precision.
         HyperlineError: the engine failed or its self-test did, the disk failed, or lines are unaccounted for.
     """
     card = bundle.card
     require_match(source, card)
-    loaded = load_engine(engine, bundle.model(precision), card, threads, precision)
-    self_test(loaded, bundle.golden())
-    _claim(out, overwrite)
-    strip = _Strip(source, loaded)
-    with EnviSink(out, card.block_lines, source.samples, card.class_names) as sink:
+    model = bundle.model(precision)
+    loaders = [(name, partial(load_engine, name, model, card, threads, precision)) for name in engines_from(engine)]
+    chain = EngineChain(loaders, bundle.golden())
+    facts = {
+        "bundle": bundle.sha256,
+        "precision": precision,
+        "samples": source.samples,
+        "block_lines": card.block_lines,
+    }
+    start = _resume(out, facts) if resume else _claim(out, overwrite)
+    flight = Flight(source, chain, card, options or LoopOptions(), **start.flight)
+    shape = (card.block_lines, flight.padded_samples)
+    sink = EnviSink(out, card.block_lines, source.samples, card.class_names, start.lines)
+    with sink:
+        log, slots = RecordLog(out / RECORDS, start.records), Checkpoints(out, start.slot)
+        waits = flight.ring.policy == "block"
+        count = (options or LoopOptions()).result_blocks if not waits else 4
+        results = [
+            Result(np.zeros(shape, np.uint8), np.zeros(shape, np.float32), np.zeros(flight.state_size, np.float32))
+            for _ in range(count)
+        ]
+        writer = Writer(
+            sink, log, slots, results, wait=waits, serial=start.serial, facts=facts, on_progress=on_progress
+        )
         try:
             with _stop_signals() as stop:
-                strip.fly(sink, stop, on_progress)
+                flight.fly(writer, stop)
         finally:
-            # Whatever ended the flight: what is known of it gets written.
-            summary = strip.summary(sink, bundle, precision)
-            replace_file(out / SUMMARY, (json.dumps(summary.as_dict(), indent=2) + "\n").encode())
+            try:
+                writer.close()
+            finally:
+                # Whatever ended the flight: what is known of it gets written.
+                summary = _summary(flight, writer, chain, sink, source, bundle, precision, resume)
+                log.close()
+                slots.close()
+                replace_file(out / SUMMARY, (json.dumps(summary.as_dict(), indent=2) + "\n").encode())
     if summary.received != summary.classified + summary.dropped + summary.rejected:
         raise HyperlineError(
             f"{source.name}: lines are unaccounted for: received {summary.received}, classified "
@@ -163,133 +208,118 @@ def run_strip(
     return summary
 
 
-class _Strip:
-    """The counters and buffers of one flight.
-
-    Cost a line besides ``Radiometry``: one ``Line``, one test of its shape, a few additions. Cost a block
-    besides the engine's step: one ``Block``, a copy of its labels and confidence, two counts of lines (about 20 µs).
-    """
-
-    def __init__(self, source: Source, engine: Engine) -> None:
-        card = engine.card
-        radiometry = Radiometry(
-            source.samples, source.bands, scale=source.scale, model_scale=card.scale, nodata=source.nodata
-        )
-        self._source = source
-        self._engine = engine
-        self._assembler = BlockAssembler(card.block_lines, radiometry, card.sample_multiple)
-        self._truth = np.zeros((card.block_lines, source.samples), np.uint8)
-        self._classes = len(card.class_names)
-        self._confusion = np.zeros((self._classes, self._classes + 1), np.int64)
-        self._latency = array("d")  # of each block, seconds
-        self._weight = array("q")  # and the lines classified with it
-        self._received = self._classified = self._rejected = self._late = 0
-        self._unusable = 0  # rejected lines among those that wait for their block
-        self._in_flight = 0  # lines that left the assembler and are not in the sink yet
-        self._latest = self._seconds = 0.0
-        self._first_block: float | None = None
-        self._interrupted = True
-
-    def fly(self, sink: EnviSink, stop: threading.Event, on_progress: Callable[[int], None] | None) -> None:
-        """Take lines until the source ends or ``stop`` is set, then flush the last block."""
-        source, assembler = self._source, self._assembler
-        shape = (source.samples, source.bands)
-        patience = self._engine.card.block_lines / source.rate if source.rate else float("inf")
-        self._engine.reset(assembler.padded_samples)
-        start = first = arrived = time.perf_counter()
-
-        def classify(block: Block) -> None:
-            self._classify(block, sink, arrived)
-            now = time.perf_counter()
-            self._seconds = now - start
-            if self._first_block is None:
-                self._first_block = now - first
-            if on_progress is not None:
-                on_progress(self._received)
-
-        for line in source:
-            arrived = line.arrived
-            if self._received == 0:
-                first = arrived
-            self._received += 1
-            behind = time.perf_counter() - arrived
-            self._latest = max(self._latest, behind)
-            self._late += behind > patience
-            if line.values.shape == shape:
-                self._truth[assembler.pending] = 0 if line.truth is None else line.truth
-                block = assembler.push(line.values)
-            else:
-                self._truth[assembler.pending] = 0
-                self._rejected += 1
-                self._unusable += 1
-                block = assembler.skip()
-            if block is not None:
-                classify(block)
-            if stop.is_set():
-                break
-        else:
-            self._interrupted = False
-        block = assembler.flush()
-        if block is not None:
-            classify(block)
-
-    def _classify(self, block: Block, sink: EnviSink, arrived: float) -> None:
-        usable = self._in_flight = block.count - self._unusable
-        self._unusable = 0
-        outputs = self._engine.step(block)
-        sink.write(outputs.labels, outputs.confidence, block.count)
-        self._latency.append(time.perf_counter() - arrived)
-        self._weight.append(usable)
-        self._in_flight = 0
-        self._classified += usable
-        if self._source.truth_classes:
-            labels = outputs.labels[: block.count, : self._source.samples]
-            self._confusion += confusion_matrix(self._truth[: block.count], labels, self._classes)
-
-    def summary(self, sink: EnviSink, bundle: Bundle, precision: str) -> RunSummary:
-        """Return what is known now."""
-        latency = np.repeat(self._latency, self._weight) * 1e3
-        rate = self._classified / self._seconds if self._seconds else 0.0
-        return RunSummary(
-            received=self._received,
-            classified=self._classified,
-            dropped=self._in_flight + self._assembler.pending - self._unusable,
-            rejected=self._rejected,
-            late_lines=self._late,
-            latest_ms=self._latest * 1e3,
-            invalid_pixels=self._assembler.invalid_pixels,
-            interrupted=self._interrupted,
-            seconds=self._seconds,
-            lines_per_second=rate,
-            latency_ms=Latency(*np.percentile(latency, (50, 99, 99.9)).tolist()) if latency.size else None,
-            first_block_ms=None if self._first_block is None else self._first_block * 1e3,
-            lines=sink.lines,
-            samples=self._source.samples,
-            bands=self._source.bands,
-            rate=self._source.rate,
-            block_lines=bundle.card.block_lines,
-            engine=self._engine.name,
-            precision=precision,
-            threads=self._engine.threads,
-            native_ops=self._engine.native_ops,
-            model=bundle.card.name,
-            bundle_sha256=bundle.sha256,
-            source=self._source.name,
-            accuracy=Metrics.from_confusion(self._confusion) if self._confusion.any() else None,
-        )
+def _summary(
+    flight: Flight,
+    writer: Writer,
+    chain: EngineChain,
+    sink: EnviSink,
+    source: Source,
+    bundle: Bundle,
+    precision: str,
+    resumed: bool,
+) -> RunSummary:
+    counters, latency = flight.counters, writer.latency
+    seconds = (writer.last_written or flight.started) - flight.started
+    first = None if writer.first_written is None else 1e3 * (writer.first_written - flight.first_arrived)
+    return RunSummary(
+        received=counters.received,
+        classified=counters.classified,
+        dropped=counters.dropped,
+        rejected=counters.rejected,
+        unwritten=writer.unwritten,
+        late_lines=counters.late_lines,
+        latest_ms=flight.latest * 1e3,
+        invalid_pixels=counters.invalid_pixels,
+        interrupted=flight.interrupted,
+        resumed=resumed,
+        seconds=seconds,
+        lines_per_second=latency.count / seconds if seconds else 0.0,
+        latency_ms=Latency(*(1e3 * latency.percentile(at) for at in (50, 99, 99.9))) if latency.count else None,
+        first_block_ms=first,
+        lines=sink.lines,
+        samples=source.samples,
+        bands=source.bands,
+        rate=source.rate,
+        block_lines=bundle.card.block_lines,
+        engine=chain.engine.name,
+        fallbacks=chain.fallbacks,
+        failures=tuple(chain.failures),
+        precision=precision,
+        threads=chain.engine.threads,
+        native_ops=chain.engine.native_ops,
+        outages=writer.outages,
+        ring_lines=flight.ring.deepest,
+        model=bundle.card.name,
+        bundle_sha256=bundle.sha256,
+        source=source.name,
+        counters=counters,
+        accuracy=Metrics.from_confusion(flight.confusion) if flight.confusion.any() else None,
+    )
 
 
-def _claim(out: Path, overwrite: bool) -> None:
+@dataclass(frozen=True)
+class _Start:
+    """Where a strip begins: at its first line, or behind a checkpoint."""
+
+    lines: int = 0
+    records: int = 0
+    serial: int = 0
+    slot: int | None = None
+    flight: dict[str, Any] = field(default_factory=dict)
+
+
+def _claim(out: Path, overwrite: bool) -> _Start:
     """Make the folder of the run, empty of any earlier run."""
     held = [name for name in RUN_FILES if (out / name).exists()]
     if held and not overwrite:
-        raise InputError(f"{out} already holds a run ({held[0]}); choose another folder, or give --overwrite")
+        raise InputError(
+            f"{out} already holds a run ({held[0]}); choose another folder, give --resume to go on with it, or "
+            "--overwrite to replace it"
+        )
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; the run needs a folder")
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         for name in held:  # headers come before their data in RUN_FILES, so none is left without
             (out / name).unlink()
+    return _Start()
+
+
+def _resume(out: Path, facts: Mapping[str, Any]) -> _Start:
+    """Find the last checkpoint that the maps bear out, and cut the maps back to it."""
+    checkpoints = read_checkpoints(out)
+    if not checkpoints:
+        raise InputError(f"{out} holds no run that can be resumed: none of {', '.join(SLOTS)} is whole")
+    for name, value in facts.items():
+        if checkpoints[0][1].facts.get(name) != value:
+            raise InputError(
+                f"{out} was flown with {name} {checkpoints[0][1].facts.get(name)}, not {value}; resume with the same "
+                "bundle, precision and source"
+            )
+    believed = repair_maps(out)
+    for slot, checkpoint in checkpoints:
+        held = checkpoint.facts
+        if held["lines"] <= believed.lines:
+            cut = repair_maps(out, held["lines"])
+            if cut.lines != held["lines"]:
+                continue
+            confusion = held["confusion"]
+            return _Start(
+                cut.lines,
+                cut.records,
+                checkpoint.serial,
+                slot,
+                {
+                    "counters": Counters.from_dict(held["counters"]),
+                    "confusion": None if confusion is None else np.array(confusion, np.int64),
+                    "next_index": held["next_index"],
+                    "state": checkpoint.state,
+                },
+            )
+    raise InputError(
+        f"{out}: the maps can be believed up to line {believed.lines}, and no checkpoint is that old; "
+        "they are repaired, but the run cannot go on"
+    )
 
 
 @contextmanager

@@ -106,6 +106,19 @@ class Engine(ABC):
     def reset(self, samples: int) -> None:
         """Start a strip: zero the state, and allocate what lines of ``samples`` (padded) samples need."""
 
+    @property
+    @abstractmethod
+    def state(self) -> NDArray[np.float32]:
+        """The state that the next step starts from, all its tensors in the card's order in one flat float32 array.
+
+        On the CPU it is the memory that the step reads: what is written there counts. An engine whose state lives
+        elsewhere returns a copy and takes changes through `load_state` alone.
+        """
+
+    def load_state(self, state: NDArray[np.float32]) -> None:
+        """Replace the state; ``state`` as `state` gives it."""
+        self.state[...] = state
+
     @abstractmethod
     def step(self, block: Block) -> Outputs:
         """Classify one block and carry the state on.
@@ -143,6 +156,19 @@ def load_engine(name: str, model: bytes, card: Card, threads: int | None = None,
         model, card, threads, precision=precision, **options
     )
     return engine
+
+
+def engines_from(name: str) -> tuple[str, ...]:
+    """Return an engine and those that can take over from it, the preferred first.
+
+    Raises:
+        InputError: no such engine.
+    """
+    kind = name.partition(":")[0]
+    if kind not in ENGINES:
+        raise InputError(f"no engine is called {name!r}; there are: {', '.join(ENGINES)}")
+    behind = {"tensorrt": ("ort-cpu",)}
+    return (name, *behind.get(kind, ()))
 
 
 def self_test(engine: Engine, golden: Mapping[str, NDArray[Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,7 @@ class OrtCpuEngine(Engine):
             ) from error
         self.native_ops = registered and runs_native_ops(self._session)
         self._require_contract()
-        self._states: list[list[NDArray[np.float32]]] = []
+        self._buffers: list[NDArray[np.float32]] = []
         self._bindings: list[Any] = []
         self._samples = -1
 
@@ -105,9 +106,13 @@ class OrtCpuEngine(Engine):
         """See ``Engine``."""
         if samples != self._samples:
             self._allocate(samples)
-        for state in self._states[0]:
-            state[...] = 0.0
+        self._buffers[0][...] = 0.0
         self._turn = 0
+
+    @property
+    def state(self) -> NDArray[np.float32]:
+        """See ``Engine``."""
+        return self._buffers[self._turn]
 
     def _allocate(self, samples: int) -> None:
         card = self.card
@@ -117,9 +122,15 @@ class OrtCpuEngine(Engine):
             np.empty(shape, np.uint8), np.empty(shape, np.float32), np.empty((*shape, classes), np.float32)
         )
         shapes = [state.shape_for(samples, card.sample_multiple) for state in card.states]
-        self._states = [[np.zeros(one, np.float32) for one in shapes] for _ in "AB"]
+        ends = np.cumsum([math.prod(one) for one in shapes], dtype=int)
+        # One buffer holds them all, so that guarding or copying the state is one pass.
+        self._buffers = [np.zeros(ends[-1] if len(ends) else 0, np.float32) for _ in "AB"]
+        states = [
+            [part.reshape(one) for part, one in zip(np.split(buffer, ends[:-1]), shapes, strict=True)] if shapes else []
+            for buffer in self._buffers
+        ]
         self._bindings = []
-        for read, write in (self._states, self._states[::-1]):
+        for read, write in (states, states[::-1]):
             binding = self._session.io_binding()
             for state, before, after in zip(card.states, read, write, strict=True):
                 binding.bind_ortvalue_input(state.input, _tensor(before))
@@ -133,7 +144,6 @@ class OrtCpuEngine(Engine):
     def step(self, block: Block) -> Outputs:
         """See ``Engine``. Binding the block costs some 7 µs a block and copies nothing."""
         binding = self._bindings[self._turn]
-        self._turn = 1 - self._turn
         try:
             binding.bind_ortvalue_input(LINES_INPUT, _tensor(block.lines))
             binding.bind_ortvalue_input(VALID_INPUT, _tensor(block.valid))
@@ -143,6 +153,7 @@ class OrtCpuEngine(Engine):
                 f"onnxruntime failed in a step of {self.card.name} on a block of shape {block.lines.shape}: "
                 f"{_first_line(error)}; export the bundle again, or update onnxruntime"
             ) from error
+        self._turn = 1 - self._turn  # after a failure the state is still the one before the block
         return self._outputs
 
 

@@ -174,16 +174,40 @@ class TensorRTEngine(Engine):
         device, stream = self._toolkit.device, self._stream
         self._states = [[device.allocate(size, stream=stream) for size in sizes] for _ in "AB"]
         self._graphs = [self._capture(*states) for states in (self._states, self._states[::-1])]
+        self._state_mirrors = [self._pinned(size) for size in sizes]
         self._samples = samples
+
+    @property
+    def state(self) -> NDArray[np.float32]:
+        """See ``Engine``: a copy of what lies on the GPU."""
+        for (_, pinned), buffer in zip(self._state_mirrors, self._states[self._turn], strict=True):
+            buffer.copy_to(pinned, stream=self._stream)
+        self._stream.sync()
+        parts = [memory.view(np.float32) for memory, _ in self._state_mirrors]
+        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+    def load_state(self, state: NDArray[np.float32]) -> None:
+        """See ``Engine``."""
+        first = 0
+        for (memory, pinned), buffer in zip(self._state_mirrors, self._states[self._turn], strict=True):
+            part = memory.view(np.float32)
+            part[...] = state[first : first + part.size]
+            first += part.size
+            buffer.copy_from(pinned, stream=self._stream)
+        self._stream.sync()
+
+    def _pinned(self, size: int) -> tuple[NDArray[np.uint8], Buffer]:
+        """Allocate page-locked memory of so many bytes, as an array and as the buffer behind it."""
+        pinned = self._toolkit.cuda.LegacyPinnedMemoryResource().allocate(size)
+        memory = memoryview((ctypes.c_char * size).from_address(int(pinned.handle)))
+        return np.frombuffer(memory, np.uint8), pinned
 
     def _mirror(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> _Mirror:
         """Allocate an input or output, and tell TensorRT where it is."""
-        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        pinned = self._toolkit.cuda.LegacyPinnedMemoryResource().allocate(size)
-        memory = memoryview((ctypes.c_char * size).from_address(int(pinned.handle)))
-        device = self._toolkit.device.allocate(size, stream=self._stream)
+        memory, pinned = self._pinned(int(np.prod(shape)) * np.dtype(dtype).itemsize)
+        device = self._toolkit.device.allocate(memory.size, stream=self._stream)
         self._context.set_tensor_address(name, int(device.handle))
-        return _Mirror(np.frombuffer(memory, dtype).reshape(shape), pinned, device)
+        return _Mirror(memory.view(dtype).reshape(shape), pinned, device)
 
     def _capture(self, read: list[Buffer], write: list[Buffer]) -> Graph:
         """Record the step that reads one set of states and writes the other."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import zlib
 from collections.abc import Sequence
-from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperline.disk import disk_errors
-from hyperline.errors import HyperlineError
+from hyperline.errors import HyperlineError, InputError
 from hyperline.pictures import class_colours
+from hyperline.runtime.records import RECORDS, SIZE, crc, read_records
 
 _HEAD = "ENVI\nlines =    "  # 16 bytes, so that the count after it is aligned
 _COUNT_BYTES = 8
@@ -27,7 +30,7 @@ class EnviSink:
 
     In every ``write`` the lines are handed to the operating system first, and only then does the header say that
     they are there. So a reader never meets a header that promises more than the file holds, wherever this process
-    dies. ``close`` waits until everything is on the disk.
+    dies. A write that failed can be tried again. ``close`` waits until everything is on the disk.
 
     Attributes:
         lines: lines written.
@@ -35,7 +38,9 @@ class EnviSink:
 
     FILES = ("classes.hdr", "classes.img", "confidence.hdr", "confidence.img")
 
-    def __init__(self, folder: Path, block_lines: int, samples: int, class_names: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, block_lines: int, samples: int, class_names: Sequence[str], resume_lines: int = 0
+    ) -> None:
         """Create the data files; the headers follow with the first block.
 
         Args:
@@ -43,13 +48,14 @@ class EnviSink:
             block_lines: the most lines of one ``write``.
             samples: cross-track samples of a line.
             class_names: name of class 1, 2, ….
+            resume_lines: go on behind so many lines of the maps that are there.
 
         Raises:
             HyperlineError: the files cannot be made.
         """
         names = ["no class", *(" ".join(name.translate(_PLAIN).split()) for name in class_names)]
         colours = [0, 0, 0, *class_colours(len(class_names)).ravel().tolist()]
-        self.lines = 0
+        self.lines = resume_lines
         self._maps: list[_Map] = []
         shape = (block_lines, samples)
         try:
@@ -60,6 +66,7 @@ class EnviSink:
                     "file type = ENVI Classification\ndata type = 1\nband names = {class}\n"
                     f"classes = {len(names)}\nclass names = {{{', '.join(names)}}}\n"
                     f"class lookup = {{{', '.join(map(str, colours))}}}\n",
+                    resume_lines,
                 )
             )
             self._maps.append(
@@ -67,13 +74,14 @@ class EnviSink:
                     folder / "confidence",
                     np.zeros(shape, "<f4"),
                     "file type = ENVI Standard\ndata type = 4\nband names = {confidence}\n",
+                    resume_lines,
                 )
             )
         except BaseException:
             self.close()
             raise
 
-    def write(self, labels: NDArray[np.uint8], confidence: NDArray[np.float32], count: int) -> None:
+    def write(self, labels: NDArray[np.uint8], confidence: NDArray[np.float32], count: int) -> tuple[int, int]:
         """Append the first ``count`` lines of a block.
 
         Args:
@@ -81,13 +89,28 @@ class EnviSink:
             confidence: (block_lines, samples or more) float32.
             count: lines to append.
 
+        Returns:
+            The CRC-32 of the bytes that this added to either map.
+
         Raises:
-            HyperlineError: the disk is full or gone; the headers still tell the truth.
+            HyperlineError: the disk is full or gone; the headers still tell the truth, and nothing was appended.
         """
         classes, certainty = self._maps
-        classes.append(labels, count)
-        certainty.append(confidence, count)
+        _count_text(classes.header, self.lines + count)
+        words = classes.write(self.lines, labels, count), certainty.write(self.lines, confidence, count)
+        for one in self._maps:
+            one.count(self.lines + count)
         self.lines += count
+        return words
+
+    def sync(self) -> None:
+        """Wait until everything is on the disk.
+
+        Raises:
+            HyperlineError: the disk is gone.
+        """
+        for one in self._maps:
+            one.sync()
 
     def close(self) -> None:
         """Put everything on the disk and close the files."""
@@ -114,40 +137,152 @@ class _Map:
     the disk: 8 ms for two headers a block against 10 µs (measured), and it wears flash.
     """
 
-    def __init__(self, stem: Path, buffer: NDArray[Any], extra: str) -> None:
+    def __init__(self, stem: Path, buffer: NDArray[Any], extra: str, lines: int) -> None:
         self._buffer = buffer  # a block without its padding: contiguous, so that one call writes it
-        self._lines = 0
-        self._image, self._header = stem.with_suffix(".img"), stem.with_suffix(".hdr")
+        self._line_bytes = buffer[0].nbytes
+        self._image, self.header = stem.with_suffix(".img"), stem.with_suffix(".hdr")
         self._draft = stem.with_suffix(".hdr.part")
         header = (
-            f"{_HEAD}{0:{_COUNT_BYTES}}\nsamples = {buffer.shape[1]}\nbands = 1\n"
+            f"{_HEAD}{lines:{_COUNT_BYTES}}\nsamples = {buffer.shape[1]}\nbands = 1\n"
             f"header offset = 0\ninterleave = bsq\nbyte order = 0\n{extra}"
         )
-        with ExitStack() as files, disk_errors(self._image):
-            self._data = files.enter_context(self._image.open("wb"))
-            self._count = files.enter_context(self._draft.open("wb", buffering=0))
-            self._count.write(header.encode())
-            self._files = files.pop_all()
-
-    def append(self, values: NDArray[Any], count: int) -> None:
-        np.copyto(self._buffer[:count], values[:count, : self._buffer.shape[1]])
-        first = self._lines == 0
-        self._lines += count
-        number = f"{self._lines:{_COUNT_BYTES}}".encode()
-        if len(number) > _COUNT_BYTES:
-            raise HyperlineError(
-                f"{self._header} cannot count more than {self._lines - count} lines: start a new strip"
-            )
+        self._files: list[int] = []
         with disk_errors(self._image):
-            self._data.write(self._buffer[:count].data)
-            self._data.flush()
-            os.pwrite(self._count.fileno(), number, len(_HEAD))
-            if first:
-                self._draft.replace(self._header)
+            try:
+                flags = os.O_RDWR | os.O_CREAT | (0 if lines else os.O_TRUNC)
+                self._data = os.open(self._image, flags, 0o644)
+                self._files.append(self._data)
+                if lines:
+                    os.ftruncate(self._data, lines * self._line_bytes)
+                self._text = os.open(self._draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+                self._files.append(self._text)
+                _write_all(self._text, header.encode(), 0)
+                if lines:
+                    self._draft.replace(self.header)
+            except BaseException:
+                self._close()
+                raise
+
+    def write(self, first: int, values: NDArray[Any], count: int) -> int:
+        np.copyto(self._buffer[:count], values[:count, : self._buffer.shape[1]])
+        with disk_errors(self._image):
+            _write_all(self._data, self._buffer[:count].reshape(-1).view(np.uint8).data, first * self._line_bytes)
+        return crc(self._buffer[:count])
+
+    def count(self, lines: int) -> None:
+        number = _count_text(self.header, lines)
+        with disk_errors(self.header):
+            _write_all(self._text, number, len(_HEAD))
+            if self._draft.exists():
+                self._draft.replace(self.header)
+
+    def sync(self) -> None:
+        with disk_errors(self._image):
+            for file in self._files:
+                os.fsync(file)
 
     def close(self) -> None:
-        with disk_errors(self._image), self._files:
-            self._draft.unlink(missing_ok=True)  # of a map that got no line
-            self._data.flush()
-            for file in (self._data, self._count):
-                os.fsync(file.fileno())
+        with disk_errors(self._image):
+            try:
+                self._draft.unlink(missing_ok=True)  # of a map that got no line
+                for file in self._files:
+                    os.fsync(file)
+            finally:
+                self._close()
+
+    def _close(self) -> None:
+        while self._files:
+            os.close(self._files.pop())
+
+
+def _count_text(header: Path, lines: int) -> bytes:
+    number = f"{lines:{_COUNT_BYTES}}".encode()
+    if len(number) > _COUNT_BYTES:
+        raise HyperlineError(f"{header} cannot count more than {10**_COUNT_BYTES - 1} lines: start a new strip")
+    return number
+
+
+def _write_all(file: int, data: bytes | memoryview, offset: int) -> None:
+    """Write at an offset; a disk that fills up takes the first part alone, and says so at the next."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(file, view, offset)
+        view, offset = view[written:], offset + written
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What `repair_maps` found.
+
+    Attributes:
+        lines: of the maps now.
+        removed: lines at their end that could not be believed.
+        records: blocks in the log now.
+        next_index: index of the source's line after them.
+    """
+
+    lines: int
+    removed: int
+    records: int
+    next_index: int
+
+
+def repair_maps(folder: Path, most_lines: int | None = None) -> Repaired:
+    """Cut the maps of a strip back to what can be believed.
+
+    Every block is read back and compared with its record; the maps end with the last block that is whole in both.
+
+    Args:
+        folder: of the strip, whatever became of its process or the power.
+        most_lines: cut back to this many in any case; the end of a block.
+
+    Raises:
+        InputError: there is no strip in the folder, or none of its headers is left.
+        HyperlineError: the disk is full or gone.
+    """
+    log = folder / RECORDS
+    if not log.is_file():
+        raise InputError(f"{folder} holds no strip that can be repaired: it has no {RECORDS}")
+    samples = _samples(folder)
+    images = [(folder / "classes.img", samples), (folder / "confidence.img", 4 * samples)]
+    lines = records = next_index = 0
+    with disk_errors(folder / "classes.img"):
+        held = [os.open(path, os.O_RDWR) for path, _ in images]
+        try:
+            before = max(os.fstat(file).st_size // size for file, (_, size) in zip(held, images, strict=True))
+            for record in read_records(log):
+                if most_lines is not None and lines + record.lines > most_lines:
+                    break
+                words = [
+                    zlib.crc32(os.pread(file, record.lines * size, lines * size))
+                    for file, (_, size) in zip(held, images, strict=True)
+                ]
+                if words != [record.classes_crc, record.confidence_crc]:
+                    break
+                lines, records, next_index = lines + record.lines, records + 1, record.next_index
+            for file, (path, size) in zip(held, images, strict=True):
+                os.ftruncate(file, lines * size)
+                header = path.with_suffix(".hdr")
+                if header.exists():
+                    text = os.open(header, os.O_RDWR)
+                    try:
+                        _write_all(text, _count_text(header, lines), len(_HEAD))
+                        os.fsync(text)
+                    finally:
+                        os.close(text)
+                os.fsync(file)
+        finally:
+            for file in held:
+                os.close(file)
+    with disk_errors(log):
+        os.truncate(log, records * SIZE)
+    return Repaired(lines, max(before - lines, 0), records, next_index)
+
+
+def _samples(folder: Path) -> int:
+    """Read the samples of a line from whichever header is there."""
+    for name in ("classes.hdr", "confidence.hdr", "classes.hdr.part", "confidence.hdr.part"):
+        path = folder / name
+        if path.is_file() and (found := re.search(r"^samples = (\d+)$", path.read_text("utf-8", "replace"), re.M)):
+            return int(found[1])
+    raise InputError(f"{folder} holds no header that tells the samples of a line; without it the maps cannot be read")

@@ -15,17 +15,20 @@ class Line:
     """One line as the source hands it over.
 
     Attributes:
-        index: the line's number in its strip, from 0.
+        index: the line's number in its strip, from 0. A jump means lines that were lost on the way; one that is not
+            above the last is a duplicate, or out of order.
         values: (sample, band), the source's own dtype and units.
         arrived: ``time.perf_counter()`` seconds at which the sensor delivered it. A paced source states the
             time at which the line was due, so that a pipeline that falls behind sees its true latency.
         truth: (sample,) uint8 class ids where they are known, else None.
+        timestamp_ns: when the sensor saw it by its own clock, in nanoseconds, where it says so.
     """
 
     index: int
     values: NDArray[Any]
     arrived: float
     truth: NDArray[np.uint8] | None = None
+    timestamp_ns: int | None = None
 
 
 class Source(Protocol):

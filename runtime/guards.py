@@ -1,0 +1,74 @@
+"""Guards against flipped bits: of the state that is carried from block to block, and of answers that are no numbers.
+
+A bit that flips in the carried state would stay visible for thousands of lines. So the state is folded into one word
+after every block and compared before the next; a copy of it, and one of the block before, stand ready to go back to.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hyperline.errors import HyperlineError
+from hyperline.runtime.engines import Engine, Outputs
+from hyperline.runtime.ring import parity
+
+
+class StateGuard:
+    """A two-deep copy of an engine's state, and the words that tell whether either has changed.
+
+    Attributes:
+        repaired: times that the state was damaged and its own copy was intact: nothing was lost.
+        rolled_back: times that the copy was damaged too, and the state of the block before was taken.
+    """
+
+    def __init__(self) -> None:
+        self.repaired = self.rolled_back = 0
+        self._copies: list[NDArray[np.float32]] = []
+        self._words: list[int] = []
+
+    def start(self, state: NDArray[np.float32]) -> None:
+        """Take the state of a strip's start, or of a resumed one."""
+        self._copies = [state.copy() for _ in "AB"]
+        self._words = [parity(state)] * 2
+
+    def keep(self, state: NDArray[np.float32]) -> None:
+        """Take the state after a block."""
+        self._copies.reverse()
+        self._words.reverse()
+        np.copyto(self._copies[0], state)
+        self._words[0] = parity(self._copies[0])
+
+    @property
+    def latest(self) -> NDArray[np.float32]:
+        """The copy of the latest state, intact when it was made."""
+        return self._copies[0]
+
+    def check(self, engine: Engine) -> None:
+        """Compare the state that the next step starts from with what was kept, and mend it.
+
+        Raises:
+            HyperlineError: it is damaged, and so are both copies.
+        """
+        if parity(engine.state) == self._words[0]:
+            return
+        for age, (copy, word) in enumerate(zip(self._copies, self._words, strict=True)):
+            if parity(copy) == word:
+                engine.load_state(copy)
+                if age == 0:
+                    self.repaired += 1
+                else:
+                    self.rolled_back += 1
+                    self._words[0] = word
+                    np.copyto(self._copies[0], copy)
+                return
+        raise HyperlineError("the carried state and both of its copies are damaged; start a new strip")
+
+
+def is_finite(outputs: Outputs, state: NDArray[np.float32]) -> bool:
+    """Return whether confidence and state hold numbers alone.
+
+    The sum of the state's squares overflows only beyond 10^19, which no intact state comes near.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(outputs.confidence).all() and np.isfinite(np.dot(state, state)))

@@ -1,0 +1,264 @@
+"""What becomes of a classified block: maps, log and checkpoint, in a thread of its own.
+
+A disk that is slow, full or read-only must not hold up the loop. The loop hands a block over and goes on; the writer
+keeps what the disk does not take and tries again, and when its memory is full, later blocks are refused: their place in
+the maps is filled with "no class", and they are counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hyperline.errors import HyperlineError
+from hyperline.runtime.checkpoint import Checkpoint, Checkpoints
+from hyperline.runtime.engines import Outputs
+from hyperline.runtime.latency import LatencyHistogram
+from hyperline.runtime.records import Record, RecordLog
+from hyperline.runtime.sinks import EnviSink
+
+_LOG = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 0.2
+# How long to wait for a failing disk when the strip is over.
+_PATIENCE_SECONDS = 5.0
+_SYNC_SECONDS = 1.0
+
+
+@dataclass
+class Result:
+    """A classified block, in memory that is used again and again.
+
+    Attributes:
+        labels, confidence: of the block, padding included.
+        state: of the engine after it.
+        count: lines that belong to the strip.
+        skipped: lines before it that were refused.
+        arrived: when its last line came.
+        usable: lines whose latency counts.
+        next_index, timestamps, flags: for the record.
+        taken: lines taken from the ring so far.
+        facts: for the checkpoint.
+    """
+
+    labels: NDArray[np.uint8]
+    confidence: NDArray[np.float32]
+    state: NDArray[np.float32]
+    count: int = 0
+    skipped: int = 0
+    arrived: float = 0.0
+    usable: int = 0
+    next_index: int = 0
+    timestamps: tuple[int, int] = (0, 0)
+    flags: int = 0
+    taken: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Writer:
+    """Writes blocks in their order.
+
+    Attributes:
+        latency: of lines, from the arrival of a block's last line to its labels in the map.
+        unwritten: lines refused because the disk did not keep up.
+        outages: times that the disk began to fail.
+        first_written: when the first block was in the maps.
+        last_written: when the latest was.
+    """
+
+    def __init__(
+        self,
+        sink: EnviSink,
+        log: RecordLog,
+        checkpoints: Checkpoints,
+        results: list[Result],
+        *,
+        wait: bool,
+        serial: int = 0,
+        facts: Mapping[str, Any],
+        on_progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """Start the thread.
+
+        Args:
+            sink: the maps.
+            log: of the blocks.
+            checkpoints: slots for state and counters.
+            results: the memory for blocks that wait; at least two.
+            wait: hold the loop up where the disk does not keep up, and fail where it fails: right for a file, which
+                waits, and wrong for a sensor.
+            serial: of the checkpoint that was resumed from.
+            facts: what every checkpoint says of the strip.
+            on_progress: called after a block is in the maps, with the lines taken so far.
+        """
+        self._sink, self._records, self._checkpoints = sink, log, checkpoints
+        self._free, self._full = deque(results), deque[Result]()
+        self._wait, self._serial, self._on_progress = wait, serial, on_progress
+        self._facts = facts
+        self._zeros = (np.zeros_like(results[0].labels), np.zeros_like(results[0].confidence))
+        self._changed = threading.Condition()
+        self._closing = self._stop = False
+        self._failure: BaseException | None = None
+        self._skipped = 0  # lines refused since the last block that was not
+        self._synced = time.monotonic()
+        self.latency = LatencyHistogram()
+        self.unwritten = self.outages = 0
+        self.first_written: float | None = None
+        self.last_written: float | None = None
+        self._failing = False
+        self._thread = threading.Thread(target=self._run, name="hyperline-writer", daemon=True)
+        self._thread.start()
+
+    @property
+    def failing(self) -> bool:
+        """Whether the disk fails now."""
+        return self._failing
+
+    @property
+    def waiting(self) -> int:
+        """Blocks that wait for the disk."""
+        return len(self._full)
+
+    def offer(self, outputs: Outputs, state: NDArray[np.float32], count: int) -> Result | None:
+        """Copy a block; the caller fills in the rest and calls `post`.
+
+        Returns:
+            None where the block is refused, because the disk does not keep up.
+
+        Raises:
+            HyperlineError: writing failed, and the loop is to wait for the disk.
+        """
+        with self._changed:
+            if self._wait:
+                self._changed.wait_for(lambda: self._free or self._failure is not None)
+            if self._failure is not None:
+                raise self._failure
+            if not self._free:
+                self._skipped += count
+                self.unwritten += count
+                return None
+            result = self._free.popleft()
+            result.skipped, self._skipped = self._skipped, 0
+        np.copyto(result.labels, outputs.labels)
+        np.copyto(result.confidence, outputs.confidence)
+        np.copyto(result.state, state)
+        result.count, result.flags = count, 0
+        return result
+
+    def post(self, result: Result) -> None:
+        """Hand over what `offer` gave."""
+        with self._changed:
+            self._full.append(result)
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._full or self._closing)
+                if not self._full:
+                    return
+                result = self._full[0]
+            if not self._write(result):
+                return
+            with self._changed:
+                self._full.popleft()
+                self._free.append(result)
+                self._changed.notify_all()
+
+    def _write(self, result: Result) -> bool:
+        """Write one block, however often it takes; False to give up."""
+        while (error := self._try(result)) is not None:
+            if not self._failing:
+                self._failing = True
+                self.outages += 1
+                _LOG.warning("%s; %d blocks can wait", error, len(self._free))
+            if self._wait or self._stop or not isinstance(error, HyperlineError):
+                with self._changed:
+                    self._failure = error
+                    self._changed.notify_all()
+                return False
+            time.sleep(_RETRY_SECONDS)
+        if self._failing:
+            self._failing = False
+            _LOG.warning("the disk takes lines again")
+        return True
+
+    def _try(self, result: Result) -> BaseException | None:
+        try:
+            self._append(result)
+        except BaseException as error:
+            return error
+        return None
+
+    def _append(self, result: Result) -> None:
+        while result.skipped:  # the place of lines that were refused
+            count = min(result.skipped, len(result.labels))
+            self._block(*self._zeros, count, result.next_index - result.count, (0, 0), Record.UNWRITTEN)
+            result.skipped -= count
+        if result.count:
+            self._block(
+                result.labels, result.confidence, result.count, result.next_index, result.timestamps, result.flags
+            )
+            now = time.perf_counter()
+            self.latency.add(now - result.arrived, result.usable)
+            self.first_written = self.first_written or now
+            self.last_written = now
+            result.count = 0  # written: what follows may be tried again without it
+        self._serial += 1
+        facts = {**self._facts, **result.facts, "lines": self._sink.lines}
+        self._checkpoints.write(Checkpoint(self._serial, facts, result.state))
+        if time.monotonic() - self._synced > _SYNC_SECONDS:
+            self.sync()
+        if self._on_progress is not None:
+            self._on_progress(result.taken)
+
+    def _block(
+        self,
+        labels: NDArray[np.uint8],
+        confidence: NDArray[np.float32],
+        count: int,
+        next_index: int,
+        timestamps: tuple[int, int],
+        flags: int,
+    ) -> None:
+        first = self._sink.lines
+        words = self._sink.write(labels, confidence, count)
+        self._records.append(Record(first, count, next_index, *words, *timestamps, flags))
+
+    def sync(self) -> None:
+        """Put maps and log on the disk, and then the checkpoint that speaks of them."""
+        self._sink.sync()
+        self._records.sync()
+        self._checkpoints.sync()
+        self._synced = time.monotonic()
+
+    def close(self) -> None:
+        """Write what waits, sync, and end the thread.
+
+        Raises:
+            HyperlineError: the disk did not take all within five seconds; what it took is in order.
+        """
+        with self._changed:
+            if self._skipped and self._free and self._failure is None:  # refused at the very end
+                last = self._free.popleft()
+                last.count, last.skipped, self._skipped = 0, self._skipped, 0
+                self._full.append(last)
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join(_PATIENCE_SECONDS)
+        if self._thread.is_alive():
+            self._stop = True
+            self._thread.join(_PATIENCE_SECONDS)
+        left = sum(result.count + result.skipped for result in self._full)
+        if self._failure is not None:
+            self.unwritten += left
+            raise self._failure
+        self.sync()
