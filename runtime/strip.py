@@ -28,6 +28,7 @@ from hyperline.runtime.records import RECORDS, RecordLog
 from hyperline.runtime.sinks import EnviSink
 from hyperline.runtime.sinks.envi import repair_maps
 from hyperline.runtime.sources import Source
+from hyperline.runtime.sources.files import SceneSource
 from hyperline.runtime.writer import Result, Writer
 
 SUMMARY = "summary.json"
@@ -145,7 +146,7 @@ def run_strip(
 
     Args:
         bundle: the model and what must be known of it.
-        source: the strip. To resume a scene, one that starts anew: the lines that are in the maps are passed over.
+        source: the strip. To resume, one that starts anew: what is in the maps is passed over.
         out: folder for the maps and the summary; made if missing.
         engine: a key of ``ENGINES``; engines that stand after it there take over where it fails.
         precision: which of the bundle's models.
@@ -173,6 +174,8 @@ def run_strip(
         "block_lines": card.block_lines,
     }
     start = _resume(out, facts) if resume else _claim(out, overwrite)
+    if resume and isinstance(source, SceneSource):
+        source = source.starting_at(start.flight["next_index"])
     flight = Flight(source, chain, card, options or LoopOptions(), **start.flight)
     shape = (card.block_lines, flight.padded_samples)
     sink = EnviSink(out, card.block_lines, source.samples, card.class_names, start.lines)

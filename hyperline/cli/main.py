@@ -21,6 +21,7 @@ COMMANDS = {
     "calibrate": ("calibrate", "calibrate"),
     "build": ("build", "build"),
     "run": ("run", "run"),
+    "repair": ("repair", "repair"),
     "bench": ("bench", "bench"),
     "inspect": ("bundle", "inspect"),
     "verify": ("bundle", "verify"),

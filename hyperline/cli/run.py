@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hyperline.bundle import Bundle
+    from hyperline.runtime.ring import Policy
     from hyperline.runtime.strip import RunSummary
     from hyperline.scenes import Scene
 
@@ -48,6 +49,22 @@ if TYPE_CHECKING:
     help="Play the scene N times in a row, as one strip.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the run that DIR holds.")
+@click.option("--resume", is_flag=True, help="Go on with the run that DIR holds, from its last checkpoint.")
+@click.option(
+    "--policy",
+    type=click.Choice(["block", "drop-oldest", "drop-newest"]),
+    help="When lines come faster than they are classified.  [default: drop-oldest where they are paced, else block]",
+)
+@click.option("--ring", metavar="LINES", type=click.IntRange(min=1), help="Lines that may wait.  [default: 4 blocks]")
+@click.option(
+    "--max-gap",
+    metavar="LINES",
+    type=click.IntRange(min=0),
+    help="Lost lines in a row after which the state begins anew.  [default: 8 blocks]",
+)
+@click.option(
+    "--guards/--no-guards", default=True, show_default=True, help="Guard state and lines against flipped bits."
+)
 @click.option("--picture/--no-picture", default=True, show_default=True, help="Draw the class map beside the scene.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 def run(
@@ -61,19 +78,26 @@ def run(
     labels: str | None,
     repeat: int,
     overwrite: bool,
+    resume: bool,
+    policy: Policy | None,
+    ring: int | None,
+    max_gap: int | None,
+    guards: bool,
     picture: bool,
     as_json: bool,
 ) -> None:
     """Classify a strip line by line, with the model in FILE.hlb.
 
     DIR gets classes.hdr and .img, confidence.hdr and .img (ENVI, readable while the strip is flown),
-    summary.json, and classes.png. Ctrl-C ends the strip early and keeps what was flown.
+    summary.json, and classes.png. Ctrl-C ends the strip early and keeps what was flown. After a crash or a power cut,
+    --resume goes on where the last checkpoint was; hyperline repair DIR only makes the maps readable.
     """
     from dataclasses import replace
 
     from hyperline.bundle import read_bundle
     from hyperline.errors import HyperlineError
     from hyperline.match import require_match
+    from hyperline.runtime.flight import LoopOptions
     from hyperline.runtime.sinks import EnviSink
     from hyperline.runtime.sources.files import SceneSource
     from hyperline.runtime.strip import SUMMARY, run_strip
@@ -96,6 +120,8 @@ def run(
             precision=precision,
             threads=threads,
             overwrite=overwrite,
+            resume=resume,
+            options=LoopOptions(policy=policy, ring_lines=ring, max_gap=max_gap, guards=guards),
             on_progress=lambda received: progress.update(task, completed=received),
         )
     written = [out / name for name in (*EnviSink.FILES, SUMMARY)]
@@ -192,7 +218,10 @@ def _report(summary: RunSummary, own: bool, written: list[Path]) -> None:
         )
     for count, what in (
         (summary.dropped, "lines dropped"),
-        (summary.rejected, "lines rejected for their size"),
+        (summary.rejected, "lines rejected: wrong size, duplicates, out of order, or damaged"),
+        (summary.counters.lost, "lines missing between others"),
+        (summary.unwritten, "lines classified while the disk took none"),
+        (summary.fallbacks, "engines failed and the next took over"),
         (summary.late_lines, f"lines late by more than a block, at worst {summary.latest_ms:.1f} ms"),
         (summary.invalid_pixels, "pixels without a measurement"),
     ):

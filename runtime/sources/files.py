@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ class SceneSource:
         scene: the scene; a memory-mapped cube is read one line at a time.
         rate: lines per second, or None for as fast as they are taken.
         repeat: play the scene this many times in a row, as one strip.
+        first: index of the line to begin with.
 
     Raises:
         InputError: the scene holds nothing, or the rate or the repeat is not positive.
@@ -35,6 +36,7 @@ class SceneSource:
     scene: Scene
     rate: float | None = None
     repeat: int = 1
+    first: int = 0
 
     def __post_init__(self) -> None:
         if min(self.scene.cube.shape) < 1:
@@ -89,16 +91,20 @@ class SceneSource:
         """The highest class id of the labels; 0 without labels."""
         return 0 if self.scene.labels is None else int(self.scene.labels.max())
 
+    def starting_at(self, index: int) -> SceneSource:
+        """Return the same strip without the lines before ``index``; a resumed run passes them over so."""
+        return replace(self, first=index)
+
     def __iter__(self) -> Iterator[Line]:
         """Yield the lines in order, each no earlier than it is due."""
         cube, labels = self.scene.cube, self.scene.labels
         start = time.perf_counter()
-        for index in range(self.lines):
+        for index in range(self.first, self.lines):
             row = index % self.scene.lines
             if self.rate is None:
                 arrived = time.perf_counter()
             else:
-                arrived = start + index / self.rate
+                arrived = start + (index - self.first) / self.rate
                 early = arrived - time.perf_counter()
                 if early > 0:
                     time.sleep(early)
