@@ -52,6 +52,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from hyperline.bundle import Bundle
+from hyperline.runtime.flight import LoopOptions
 from hyperline.runtime.sources.files import SceneSource
 from hyperline.runtime.strip import run_strip
 from hyperline.scenes import Scene
@@ -59,7 +60,8 @@ bundle, scene, out, resume = sys.argv[1:]
 held = np.load(scene)
 source = SceneSource(Scene("field", held["cube"], labels=held["labels"], nodata=-1.0), rate=2000.0)
 print("ready", flush=True)
-run_strip(Bundle.open(bundle), source, Path(out), threads=1, resume=resume == "resume")
+options = LoopOptions(policy="block")  # paced, so that there is time to be killed in, and no line is dropped
+run_strip(Bundle.open(bundle), source, Path(out), threads=1, resume=resume == "resume", options=options)
 """
 
 
