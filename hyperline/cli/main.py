@@ -21,6 +21,7 @@ COMMANDS = {
     "calibrate": ("calibrate", "calibrate"),
     "build": ("build", "build"),
     "run": ("run", "run"),
+    "replay": ("replay", "replay"),
     "bench": ("bench", "bench"),
     "inspect": ("bundle", "inspect"),
     "verify": ("bundle", "verify"),
