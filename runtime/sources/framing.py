@@ -293,8 +293,8 @@ class LineReader:
                 self.ended = True
                 self.total = None if index is None else max(index, self._highest + 1)
             elif kind != LINE or length != len(self._payload):
-                # The length of a record that does not fit is nothing to wait for: look for the next behind its head.
-                self._start, self._searching = RECORD_BYTES, True
+                # What such a record says of its length is nothing to wait for: the next one is found by its sync word.
+                self._start, self._searching = len(SYNC), True
                 if kind != LINE:
                     self.counters.damaged += 1
                 elif index is not None:
