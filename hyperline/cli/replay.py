@@ -13,7 +13,12 @@ import click
     required=True,
     help="tcp://HOST:PORT calls a receiver, tcp-listen://HOST:PORT waits for one, - is standard output.",
 )
-@click.option("--rate", metavar="HZ", type=click.FloatRange(min=0, min_open=True), help="Lines a second [default: all]")
+@click.option(
+    "--rate",
+    metavar="HZ",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Lines a second; without it, as fast as the receiver takes them.",
+)
 @click.option(
     "--repeat", metavar="N", type=click.IntRange(min=1), default=1, show_default=True, help="Play it N times."
 )

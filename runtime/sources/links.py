@@ -101,9 +101,12 @@ class PipeLink(Link):
 
     def fill(self, view: memoryview, deadline: float = float("inf")) -> int:
         """Read what is there."""
-        if not self._ready(self._descriptor, select.POLLIN, deadline):
-            return 0
-        return os.readv(self._descriptor, [view])
+        try:
+            if self._ready(self._descriptor, select.POLLIN, deadline):
+                return os.readv(self._descriptor, [view])
+        except OSError as error:  # standard input was closed before we began
+            logger.info("%s: %s", self.name, error)
+        return 0
 
     def send(self, data: bytes) -> bool:
         """Write, as the reader takes it."""
@@ -111,8 +114,8 @@ class PipeLink(Link):
         try:
             while len(view) and self._ready(self._descriptor, select.POLLOUT, float("inf")):
                 view = view[os.write(self._descriptor, view[: select.PIPE_BUF]) :]
-        except BrokenPipeError:
-            return False
+        except OSError as error:  # nobody reads, or the file's disk is full
+            logger.info("%s: %s", self.name, error)
         return not len(view)
 
     def hang_up(self) -> None:

@@ -160,7 +160,6 @@ def send_strip(
                     raise HyperlineError(f"the receiver at {link.name} went away after {report.lines} lines")
                 report.reconnections += 1
     finally:
-        source.close()
         link.release()
     return report
 

@@ -30,6 +30,9 @@ class WireSource:
     A sender that goes away before the end of the strip may come back and go on: what it sends is the same
     strip if its header is the same. A caller with another header is refused and waited past. Iterate once.
 
+    A line arrives when its last byte is read. How long it lay in the system's buffers before, only its
+    ``timestamp_ns`` tells, to those who know how the two clocks differ.
+
     Attributes:
         header: what the sender said of the strip.
         complete: whether the end of the strip was read. An iteration that ends without it was closed or lost its
@@ -138,6 +141,7 @@ class WireSource:
                 if self.complete or not self._resume():
                     return
         finally:
+            self._link.close()
             self._link.release()
 
     def close(self) -> None:

@@ -124,6 +124,11 @@ def test_a_strip_is_these_bytes_and_reads_back() -> None:
     assert (reader.ended, reader.total, fill.position) == (True, 2, len(data))
 
 
+def test_the_specification_shows_these_bytes() -> None:
+    shown = (FUZZ.parents[1] / "docs/framing.md").read_text()
+    assert "".join(GOLDEN.split()) in "".join(shown.split())
+
+
 @given(
     code=st.sampled_from(sorted(DTYPES)),
     samples=st.integers(1, 5),
