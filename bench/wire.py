@@ -2,8 +2,8 @@
 
     python bench/wire.py [--samples 1024] [--bands 224] [--seconds 5]
 
-The reader alone reads from memory: two copies into its buffer, two CRCs, one ``Line``. Over TCP the sender has a process
-of its own and sends as fast as the receiver takes; both share the machine's cores.
+The reader alone reads from memory: two copies into its buffer, two CRCs, one ``Line``. Over TCP the sender has a
+process of its own and sends as fast as the receiver takes; both share the machine's cores.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 
 from hyperline.runtime.sources.files import SceneSource
 from hyperline.runtime.sources.framing import LineReader, StreamHeader, encode_line
-from hyperline.runtime.sources.links import ConnectLink, ListenLink
 from hyperline.runtime.sources.sender import describe, send_strip
+from hyperline.runtime.sources.transport import ConnectTransport, ListenTransport
 from hyperline.runtime.sources.wire import WireSource
 from hyperline.scenes import Scene
 
@@ -46,7 +46,7 @@ def read_from_memory(header: StreamHeader, values: np.ndarray, seconds: float) -
 def send(scene: Scene, repeat: int, port: int) -> None:
     """Send the scene, in a process of its own."""
     source = SceneSource(scene, repeat=repeat)
-    send_strip(source, describe(source, strip=1), ConnectLink("127.0.0.1", port), patience=10)
+    send_strip(source, describe(source, strip=1), ConnectTransport("127.0.0.1", port), patience=10)
 
 
 def main() -> None:
@@ -66,11 +66,11 @@ def main() -> None:
     print(f"{header.payload_bytes} bytes a line; its CRC alone {checked * 1e6:.0f} µs")
     print(f"reader from memory: {alone * 1e6:.0f} µs a line, {1 / alone:.0f} lines/s")
 
-    link = ListenLink("127.0.0.1", 0)
+    transport = ListenTransport("127.0.0.1", 0)
     repeat = max(1, round(arguments.seconds * 1000 / len(cube)))
-    sender = multiprocessing.get_context("spawn").Process(target=send, args=(scene, repeat, link.port))
+    sender = multiprocessing.get_context("spawn").Process(target=send, args=(scene, repeat, transport.port))
     sender.start()
-    source = WireSource(link)
+    source = WireSource(transport)
     start = time.perf_counter()
     lines = sum(1 for _ in source)
     seconds = time.perf_counter() - start

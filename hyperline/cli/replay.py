@@ -77,8 +77,8 @@ def replay(
     from hyperline.cli.options import read_noted, stderr
     from hyperline.errors import InputError
     from hyperline.runtime.sources.files import SceneSource
-    from hyperline.runtime.sources.links import STDOUT, is_wire, open_link
     from hyperline.runtime.sources.sender import Damage, describe, send_strip
+    from hyperline.runtime.sources.transport import STDOUT, is_wire, open_transport
 
     damage = Damage.parse(damage_spec)
     if not is_wire(to):
@@ -88,7 +88,7 @@ def replay(
         raise InputError(f"{source.name} has no labels to send with --truth; give --labels")
     number = secrets.randbits(64) if strip is None else strip
     header = describe(source, strip=number, first_sequence=first_sequence, truth=truth)
-    report = send_strip(source, header, open_link(to, STDOUT), patience=patience, damage=damage, seed=seed)
+    report = send_strip(source, header, open_transport(to, STDOUT), patience=patience, damage=damage, seed=seed)
     said = f"{source.name}: {report.lines} lines sent"
     if report.damaged:
         said += f", {report.damaged} of them damaged"

@@ -88,7 +88,7 @@ def run(
     from hyperline.runtime.sinks import EnviSink
     from hyperline.runtime.sources import open_source
     from hyperline.runtime.sources.files import SceneSource
-    from hyperline.runtime.sources.links import is_wire
+    from hyperline.runtime.sources.transport import is_wire
     from hyperline.runtime.sources.wire import WireSource
     from hyperline.runtime.strip import SUMMARY, run_strip
     from hyperline.splits import held_out

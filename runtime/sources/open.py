@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hyperline.errors import InputError
 from hyperline.runtime.sources.files import SceneSource
-from hyperline.runtime.sources.links import STDIN, is_wire, open_link
+from hyperline.runtime.sources.transport import STDIN, is_wire, open_transport
 from hyperline.runtime.sources.wire import PATIENCE_S, WireSource
 from hyperline.scenes import read_scene
 
@@ -35,4 +35,4 @@ def open_source(
         return SceneSource(read_scene(spec, labels), rate, repeat)
     if rate is not None or repeat != 1 or labels is not None:
         raise InputError(f"--rate, --repeat and --labels are for scenes; at {spec} the sender decides")
-    return WireSource(open_link(spec, STDIN), patience)
+    return WireSource(open_transport(spec, STDIN), patience)

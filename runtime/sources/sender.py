@@ -17,8 +17,8 @@ from hyperline.runtime.sources.framing import (
     encode_line,
     encode_record,
 )
-from hyperline.runtime.sources.links import Link
 from hyperline.runtime.sources.source import Source
+from hyperline.runtime.sources.transport import Transport
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def describe(source: Source, *, strip: int, first_sequence: int = 0, truth: bool
 def send_strip(
     source: Source,
     header: StreamHeader,
-    link: Link,
+    transport: Transport,
     *,
     patience: float,
     damage: Damage | None = None,
@@ -140,7 +140,7 @@ def send_strip(
     Args:
         source: the lines; each carries the time of its sending as the sensor's clock.
         header: as ``describe`` gives it.
-        link: where the receiver is; released at the end. A caller is waited for without limit the first time.
+        transport: where the receiver is; released at the end. A caller is waited for without limit the first time.
         patience: seconds to wait for a receiver that we call, and for one that went away.
         damage: what goes wrong, if anything.
         seed: of the damage.
@@ -150,25 +150,25 @@ def send_strip(
     """
     report = SendReport()
     try:
-        deadline = time.monotonic() + patience if link.chosen else float("inf")
-        if not _greet(link, header, deadline):
-            raise HyperlineError(f"nobody takes the strip at {link.name} for {patience:g} s; start the receiver")
+        deadline = time.monotonic() + patience if transport.chosen else float("inf")
+        if not _greet(transport, header, deadline):
+            raise HyperlineError(f"nobody takes the strip at {transport.name} for {patience:g} s; start the receiver")
         for record in _records(source, header, damage or Damage(), Random(seed), report):
-            while not link.send(record):
-                link.hang_up()
-                if not link.lasting or not _greet(link, header, time.monotonic() + patience):
-                    raise HyperlineError(f"the receiver at {link.name} went away after {report.lines} lines")
+            while not transport.send(record):
+                transport.hang_up()
+                if not transport.lasting or not _greet(transport, header, time.monotonic() + patience):
+                    raise HyperlineError(f"the receiver at {transport.name} went away after {report.lines} lines")
                 report.reconnections += 1
     finally:
-        link.release()
+        transport.release()
     return report
 
 
-def _greet(link: Link, header: StreamHeader, deadline: float) -> bool:
-    while link.establish(deadline):
-        if link.send(encode_header(header)):
+def _greet(transport: Transport, header: StreamHeader, deadline: float) -> bool:
+    while transport.establish(deadline):
+        if transport.send(encode_header(header)):
             return True
-        link.hang_up()
+        transport.hang_up()
     return False
 
 

@@ -1,4 +1,4 @@
-"""Lines that come over a link, in the framing of ``docs/framing.md``."""
+"""Lines that come over a wire, in the framing of ``docs/framing.md``."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from hyperline.errors import HyperlineError, InputError
 from hyperline.runtime.sources.framing import LineReader, StreamHeader, read_header
-from hyperline.runtime.sources.links import Link
 from hyperline.runtime.sources.source import Line
+from hyperline.runtime.sources.transport import Transport
 
 PATIENCE_S = 10.0
 _HEADER_S = 5.0  # a caller who says nothing must not keep the port from the sender
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class WireSource:
-    """The strip that a sender delivers over a link.
+    """The strip that a sender delivers over a transport.
 
     A sender that goes away before the end of the strip may come back and go on: what it sends is the same
     strip if its header is the same. A caller with another header is refused and waited past. Iterate once.
@@ -41,13 +41,13 @@ class WireSource:
         refused: peers whose header was none, or of another strip.
     """
 
-    def __init__(self, link: Link, patience: float = PATIENCE_S) -> None:
+    def __init__(self, transport: Transport, patience: float = PATIENCE_S) -> None:
         """Wait for the sender and read its header.
 
         A caller is waited for without limit; one whom we call, for ``patience``; a pipe, as long as it is open.
 
         Args:
-            link: where the sender is; the source releases it.
+            transport: where the sender is; the source releases it.
             patience: seconds to wait for a sender that is not there, and for one that went away.
 
         Raises:
@@ -56,21 +56,21 @@ class WireSource:
         """
         if not 0 <= patience < float("inf"):
             raise InputError(f"patience must be a number of seconds, not {patience}")
-        self._link = link
+        self._transport = transport
         self._patience = patience
         self.reconnections = self.refused = 0
         try:
-            header = self._meet(None, time.monotonic() + patience if link.chosen else float("inf"))
+            header = self._meet(None, time.monotonic() + patience if transport.chosen else float("inf"))
         except BaseException:
-            link.release()
+            transport.release()
             raise
         if header is None:
-            link.release()
+            transport.release()
             raise HyperlineError(
-                f"nobody answers at {link.name} for {patience:g} s; start the sender, or wait longer with --patience"
+                f"nobody answers at {transport.name} for {patience:g} s; start the sender, or give it more --patience"
             )
         self.header = header
-        self._reader = LineReader(header, link.fill)
+        self._reader = LineReader(header, transport.fill)
 
     @property
     def name(self) -> str:
@@ -141,20 +141,20 @@ class WireSource:
                 if self.complete or not self._resume():
                     return
         finally:
-            self._link.close()
-            self._link.release()
+            self._transport.close()
+            self._transport.release()
 
     def close(self) -> None:
         """End the iteration within half a second, from whatever thread."""
-        self._link.close()
+        self._transport.close()
 
     def _resume(self) -> bool:
         """Wait for the sender to come back; False if it does not."""
-        self._link.hang_up()
+        self._transport.hang_up()
         self._reader.restart()
-        if self._link.closed or not self._link.lasting:
+        if self._transport.closed or not self._transport.lasting:
             return False
-        logger.warning("%s: the sender went away; waiting %g s for it", self._link.name, self._patience)
+        logger.warning("%s: the sender went away; waiting %g s for it", self._transport.name, self._patience)
         if self._meet(self.header, time.monotonic() + self._patience) is None:
             return False
         self.reconnections += 1
@@ -166,23 +166,23 @@ class WireSource:
         Raises:
             InputError: the first peer, and of our choice, sends no strip.
         """
-        link = self._link
-        while link.establish(deadline):
-            limit = time.monotonic() + _HEADER_S if link.lasting else float("inf")
+        transport = self._transport
+        while transport.establish(deadline):
+            limit = time.monotonic() + _HEADER_S if transport.lasting else float("inf")
             try:
-                header = read_header(partial(link.fill, deadline=limit))
+                header = read_header(partial(transport.fill, deadline=limit))
             except InputError as error:
-                if expected is None and link.chosen:
-                    raise InputError(f"{link.name}: {error}") from None
+                if expected is None and transport.chosen:
+                    raise InputError(f"{transport.name}: {error}") from None
                 fault = str(error)
             else:
                 if expected is None or header == expected:
                     return header
                 fault = f"it sends another strip, {header.name!r}"
-            link.hang_up()
-            if link.closed:
+            transport.hang_up()
+            if transport.closed:
                 break
             self.refused += 1
-            logger.warning("%s: refused a sender: %s", link.name, fault)
-            link.pause(_REFUSED_S)
+            logger.warning("%s: refused a sender: %s", transport.name, fault)
+            transport.pause(_REFUSED_S)
         return None

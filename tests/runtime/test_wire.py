@@ -27,8 +27,14 @@ from hyperline.runtime.sources.framing import (
     encode_line,
     read_header,
 )
-from hyperline.runtime.sources.links import ConnectLink, Link, ListenLink, PipeLink, open_link
 from hyperline.runtime.sources.sender import Damage, describe, send_strip
+from hyperline.runtime.sources.transport import (
+    ConnectTransport,
+    ListenTransport,
+    PipeTransport,
+    Transport,
+    open_transport,
+)
 from hyperline.runtime.sources.wire import WireSource
 from hyperline.scenes import Scene
 
@@ -90,8 +96,8 @@ def assert_same(lines: list[Line], scene: Scene) -> None:
 def test_a_strip_through_a_pipe_is_the_scene(scene: Scene, source: SceneSource, header: StreamHeader) -> None:
     into, out = os.pipe()
     before = time.time_ns()
-    sender = Thread(lambda: send_strip(source, header, PipeLink(out, "pipe"), patience=1))
-    received = WireSource(PipeLink(into, "pipe"))
+    sender = Thread(lambda: send_strip(source, header, PipeTransport(out, "pipe"), patience=1))
+    received = WireSource(PipeTransport(into, "pipe"))
     assert (received.name, received.samples, received.bands) == (scene.name, scene.samples, scene.bands)
     assert (received.scale, received.nodata, received.lines) == (scene.scale, scene.nodata, scene.lines)
     assert (received.dtype, received.truth_classes) == (scene.cube.dtype, source.truth_classes)
@@ -109,7 +115,7 @@ def test_a_pipe_that_ends_early_gives_what_came_and_is_not_complete(source: Scen
     into, out = os.pipe()
     os.write(out, (encode_header(header) + b"".join(records(source, header)[:3]))[:-1])
     os.close(out)
-    received = WireSource(PipeLink(into, "pipe"))
+    received = WireSource(PipeTransport(into, "pipe"))
     assert [line.index for line in received] == [0, 1]
     assert not received.complete
     os.close(into)
@@ -120,28 +126,28 @@ def test_a_pipe_that_nobody_opened_is_said_to_end() -> None:
     os.close(into)
     os.close(out)
     with pytest.raises(InputError, match="ends inside its header, after 0 bytes"):
-        WireSource(PipeLink(into, "pipe"))
+        WireSource(PipeTransport(into, "pipe"))
 
 
 def test_a_pipe_of_something_else_is_refused_in_one_line() -> None:
     into, out = os.pipe()
     os.write(out, b"line,sample,band\n" * 10)
     with pytest.raises(InputError, match="pipe: no stream of lines begins here"):
-        WireSource(PipeLink(into, "pipe"))
+        WireSource(PipeTransport(into, "pipe"))
     os.close(into)
     os.close(out)
 
 
 def test_a_sender_that_calls_and_one_that_is_called(scene: Scene, source: SceneSource, header: StreamHeader) -> None:
-    port = ListenLink("127.0.0.1", 0)
-    sender = Thread(lambda: send_strip(source, header, ConnectLink("127.0.0.1", port.port), patience=5))
+    port = ListenTransport("127.0.0.1", 0)
+    sender = Thread(lambda: send_strip(source, header, ConnectTransport("127.0.0.1", port.port), patience=5))
     received = WireSource(port)
     assert_same(copied(received), scene)
     assert list(received) == []
     sender.result()
-    port = ListenLink("127.0.0.1", 0)
+    port = ListenTransport("127.0.0.1", 0)
     sender = Thread(lambda: send_strip(source, header, port, patience=5))
-    assert_same(copied(WireSource(ConnectLink("127.0.0.1", port.port))), scene)
+    assert_same(copied(WireSource(ConnectTransport("127.0.0.1", port.port))), scene)
     sender.result()
 
 
@@ -150,20 +156,20 @@ def test_a_sender_that_comes_back_goes_on_with_its_strip(
 ) -> None:
     """It breaks off within line 4, misses line 5, repeats line 3, and a stranger and another strip call meanwhile."""
     sent = records(source, header)
-    link = ListenLink("127.0.0.1", 0)
+    transport = ListenTransport("127.0.0.1", 0)
 
     def send() -> None:
-        with call(link.port) as first:
+        with call(transport.port) as first:
             first.sendall(encode_header(header) + b"".join(sent[:5])[:-10])
-        with call(link.port) as stranger:
+        with call(transport.port) as stranger:
             stranger.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" + bytes(99))
-        with call(link.port) as other:
+        with call(transport.port) as other:
             other.sendall(encode_header(replace(header, strip=2)) + b"".join(sent))
-        with call(link.port) as again:
+        with call(transport.port) as again:
             again.sendall(encode_header(header) + sent[3] + b"".join(sent[6:]) + encode_end(header, scene.lines))
 
     sender = Thread(send)
-    received = WireSource(link, patience=5)
+    received = WireSource(transport, patience=5)
     lines = copied(received)
     sender.result()
     assert [line.index for line in lines] == [0, 1, 2, 3, 3, *range(6, scene.lines)]
@@ -177,10 +183,10 @@ def test_a_silent_caller_does_not_keep_the_port_from_the_sender(
     scene: Scene, source: SceneSource, header: StreamHeader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wire, "_HEADER_S", 0.1)
-    link = ListenLink("127.0.0.1", 0)
-    with call(link.port):
-        sender = Thread(lambda: send_strip(source, header, ConnectLink("127.0.0.1", link.port), patience=5))
-        received = WireSource(link)
+    transport = ListenTransport("127.0.0.1", 0)
+    with call(transport.port):
+        sender = Thread(lambda: send_strip(source, header, ConnectTransport("127.0.0.1", transport.port), patience=5))
+        received = WireSource(transport)
         assert_same(copied(received), scene)
     sender.result()
     assert received.refused == 1
@@ -197,24 +203,24 @@ def test_a_receiver_that_calls_waits_for_a_sender_that_starts_late_and_comes_bac
     def send() -> None:
         time.sleep(0.3)
         for part in (sent[:7], [*sent[7:], encode_end(header, scene.lines)]):
-            link = ListenLink("127.0.0.1", port)
-            assert link.establish(time.monotonic() + 5)
-            link.send(encode_header(header) + b"".join(part))
-            link.release()
+            transport = ListenTransport("127.0.0.1", port)
+            assert transport.establish(time.monotonic() + 5)
+            transport.send(encode_header(header) + b"".join(part))
+            transport.release()
             time.sleep(0.3)
 
     sender = Thread(send)
-    received = WireSource(ConnectLink("127.0.0.1", port), patience=5)
+    received = WireSource(ConnectTransport("127.0.0.1", port), patience=5)
     assert_same(copied(received), scene)
     sender.result()
     assert received.reconnections == 1
 
 
 def test_a_sender_that_stays_away_ends_the_strip_when_patience_does(source: SceneSource, header: StreamHeader) -> None:
-    link = ListenLink("127.0.0.1", 0)
-    with call(link.port) as sender:
+    transport = ListenTransport("127.0.0.1", 0)
+    with call(transport.port) as sender:
         sender.sendall(encode_header(header) + records(source, header)[0])
-        received = WireSource(link, patience=0.3)
+        received = WireSource(transport, patience=0.3)
         iterator = iter(received)
         assert next(iterator).index == 0
     start = time.monotonic()
@@ -228,16 +234,16 @@ def test_nobody_there_is_said_with_the_address() -> None:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
     with pytest.raises(HyperlineError, match=rf"nobody answers at tcp://127.0.0.1:{port} for 0.2 s"):
-        WireSource(ConnectLink("127.0.0.1", port), patience=0.2)
+        WireSource(ConnectTransport("127.0.0.1", port), patience=0.2)
 
 
 def test_a_sender_without_a_receiver_says_so() -> None:
     into, out = os.pipe()
     os.close(into)
-    link = PipeLink(out, "nowhere")
+    transport = PipeTransport(out, "nowhere")
     source = SceneSource(Scene("one", np.zeros((1, 1, 1), np.uint8)))
     with pytest.raises(HyperlineError, match="nobody takes the strip at nowhere"):
-        send_strip(source, describe(source, strip=1), link, patience=0)
+        send_strip(source, describe(source, strip=1), transport, patience=0)
     os.close(out)
 
 
@@ -247,7 +253,7 @@ def stalled(kind: str, header: StreamHeader, line: bytes) -> Iterator[WireSource
     if kind == "pipe":
         into, out = os.pipe()
         os.write(out, start)
-        yield WireSource(PipeLink(into, "pipe"))
+        yield WireSource(PipeTransport(into, "pipe"))
         os.close(into)
         os.close(out)
         return
@@ -255,17 +261,17 @@ def stalled(kind: str, header: StreamHeader, line: bytes) -> Iterator[WireSource
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             listener.listen()
-            link: Link = ConnectLink(*listener.getsockname())
-            met = Thread(lambda: WireSource(link, patience=60))
+            transport: Transport = ConnectTransport(*listener.getsockname())
+            met = Thread(lambda: WireSource(transport, patience=60))
             peer, _ = listener.accept()
             peer.sendall(start)
             yield met.result()
             peer.close()
         return
-    link = ListenLink("127.0.0.1", 0)
-    peer = call(link.port)
+    transport = ListenTransport("127.0.0.1", 0)
+    peer = call(transport.port)
     peer.sendall(start)
-    received = WireSource(link, patience=60)
+    received = WireSource(transport, patience=60)
     if kind == "gone":
         peer.close()
     yield received
@@ -296,13 +302,13 @@ def test_close_ends_a_paced_scene_at_once(scene: Scene) -> None:
 
 
 def test_a_receiver_that_comes_back_gets_the_rest(scene: Scene, header: StreamHeader) -> None:
-    link = ListenLink("127.0.0.1", 0)
+    transport = ListenTransport("127.0.0.1", 0)
     source = SceneSource(scene, rate=100.0)
-    sender = Thread(lambda: send_strip(source, header, link, patience=5))
-    with call(link.port) as first:
+    sender = Thread(lambda: send_strip(source, header, transport, patience=5))
+    with call(transport.port) as first:
         reader = LineReader(read_header(first.recv_into), first.recv_into)
         assert reader.read().index == 0
-    with call(link.port) as second:
+    with call(transport.port) as second:
         reader = LineReader(read_header(second.recv_into), second.recv_into)
         indices = [line.index for line in iter(reader.read, None)]
     assert indices == list(range(indices[0], scene.lines))
@@ -312,15 +318,15 @@ def test_a_receiver_that_comes_back_gets_the_rest(scene: Scene, header: StreamHe
 
 
 def test_a_receiver_that_stays_away_fails_the_sender(scene: Scene, header: StreamHeader) -> None:
-    link = ListenLink("127.0.0.1", 0)
-    sender = Thread(lambda: send_strip(SceneSource(scene, rate=100.0), header, link, patience=0.2))
-    call(link.port).close()
+    transport = ListenTransport("127.0.0.1", 0)
+    sender = Thread(lambda: send_strip(SceneSource(scene, rate=100.0), header, transport, patience=0.2))
+    call(transport.port).close()
     with pytest.raises(HyperlineError, match="went away after"):
         sender.result()
 
 
-class Tape(Link):
-    """A link that keeps what is sent and gives it back."""
+class Tape(Transport):
+    """A transport that keeps what is sent and gives it back."""
 
     lasting = False
 
@@ -392,7 +398,7 @@ def test_damage_that_makes_no_sense_is_refused(text: str) -> None:
 @pytest.mark.parametrize("spec", ["tcp://", "tcp://host", "tcp://:80", "tcp://host:x", "tcp://h:1/x", "tcp-listen:5"])
 def test_an_address_that_is_none_is_refused_with_the_forms(spec: str) -> None:
     with pytest.raises(InputError, match=r"must be one of .*tcp-listen://HOST:PORT"):
-        open_link(spec, 0)
+        open_transport(spec, 0)
 
 
 def test_a_port_that_is_taken_is_refused() -> None:
@@ -400,14 +406,14 @@ def test_a_port_that_is_taken_is_refused() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(InputError, match="cannot listen"):
-            ListenLink("127.0.0.1", taken.getsockname()[1])
+            ListenTransport("127.0.0.1", taken.getsockname()[1])
 
 
 def test_a_listener_without_a_host_takes_callers_from_this_machine_only() -> None:
-    link = open_link("tcp-listen://:0", 0)
-    assert isinstance(link, ListenLink)
-    assert link.name == f"tcp-listen://127.0.0.1:{link.port}"
-    link.release()
+    transport = open_transport("tcp-listen://:0", 0)
+    assert isinstance(transport, ListenTransport)
+    assert transport.name == f"tcp-listen://127.0.0.1:{transport.port}"
+    transport.release()
 
 
 def test_options_of_a_scene_are_refused_on_a_wire() -> None:

@@ -23,7 +23,7 @@ SPECS = ("-", "stdin", "tcp://HOST:PORT", "tcp-listen://HOST:PORT")
 logger = logging.getLogger(__name__)
 
 
-class Link(ABC):
+class Transport(ABC):
     """A byte stream to one peer at a time.
 
     Attributes:
@@ -54,15 +54,15 @@ class Link(ABC):
 
     @abstractmethod
     def establish(self, deadline: float) -> bool:
-        """Wait for a peer until this ``time.monotonic()``; False when there is none or the link was closed."""
+        """Wait for a peer until this ``time.monotonic()``; False when there is none or this was closed."""
 
     @abstractmethod
     def fill(self, view: memoryview, deadline: float = float("inf")) -> int:
-        """Read 1 to all of a buffer's bytes; 0 when the peer is gone, the deadline is past or the link was closed."""
+        """Read 1 to all of a buffer's bytes; 0 when the peer is gone, the deadline is past or this was closed."""
 
     @abstractmethod
     def send(self, data: bytes) -> bool:
-        """Write all bytes; False when the peer is gone or the link was closed."""
+        """Write all bytes; False when the peer is gone or this was closed."""
 
     @abstractmethod
     def hang_up(self) -> None:
@@ -84,7 +84,7 @@ class Link(ABC):
         return False
 
 
-class PipeLink(Link):
+class PipeTransport(Transport):
     """Standard input or output, or any descriptor; it cannot come back."""
 
     lasting = False
@@ -125,7 +125,7 @@ class PipeLink(Link):
         """The descriptor belongs to the process."""
 
 
-class _TcpLink(Link):
+class _TcpTransport(Transport):
     """What both ends of TCP share. ``_peer`` never blocks; every wait is ``_ready``."""
 
     def __init__(self, name: str) -> None:
@@ -173,7 +173,7 @@ class _TcpLink(Link):
         self.hang_up()
 
 
-class ConnectLink(_TcpLink):
+class ConnectTransport(_TcpTransport):
     """A TCP connection that we make, again and again until the peer is there."""
 
     def __init__(self, host: str, port: int) -> None:
@@ -205,7 +205,7 @@ class ConnectLink(_TcpLink):
         return False
 
 
-class ListenLink(_TcpLink):
+class ListenTransport(_TcpTransport):
     """A TCP port at which one peer at a time may call.
 
     Attributes:
@@ -252,12 +252,12 @@ class ListenLink(_TcpLink):
 
 
 def is_wire(spec: str) -> bool:
-    """Say whether this names a link and not a scene."""
+    """Say whether this names a transport and not a scene."""
     return spec in SPECS[:2] or spec.startswith((f"{_CONNECT}:", f"{_LISTEN}:"))
 
 
-def open_link(spec: str, pipe: int) -> Link:
-    """Make the link that a specification names.
+def open_transport(spec: str, pipe: int) -> Transport:
+    """Make the transport that a specification names.
 
     Args:
         spec: one of ``SPECS``; without a host ``tcp-listen`` takes callers from this machine only.
@@ -267,13 +267,13 @@ def open_link(spec: str, pipe: int) -> Link:
         InputError: the specification is none of these, or the address cannot be had.
     """
     if spec in SPECS[:2]:
-        return PipeLink(pipe, "stdin" if pipe == STDIN else "stdout")
+        return PipeTransport(pipe, "stdin" if pipe == STDIN else "stdout")
     scheme, host, port = _split(spec)
     if scheme == _LISTEN and port is not None:
-        return ListenLink(host or "127.0.0.1", port)
+        return ListenTransport(host or "127.0.0.1", port)
     if scheme == _CONNECT and host and port:
-        return ConnectLink(host, port)
-    raise InputError(f"{spec!r} is no link; it must be one of {', '.join(SPECS)}")
+        return ConnectTransport(host, port)
+    raise InputError(f"{spec!r} is no wire; it must be one of {', '.join(SPECS)}")
 
 
 def _split(spec: str) -> tuple[str, str, int | None]:
