@@ -182,7 +182,7 @@ class ConnectTransport(_TcpTransport):
         Raises:
             InputError: nobody knows the host.
         """
-        super().__init__(f"{_CONNECT}://{host}:{port}")
+        super().__init__(_address(_CONNECT, host, port))
         self._family, self._address = _resolve(host, port, self.name)
 
     def establish(self, deadline: float) -> bool:
@@ -220,7 +220,7 @@ class ListenTransport(_TcpTransport):
         Raises:
             InputError: nobody knows the host, or the port cannot be had.
         """
-        super().__init__(f"{_LISTEN}://{host}:{port}")
+        super().__init__(_address(_LISTEN, host, port))
         family, address = _resolve(host, port, self.name)
         self._listener = socket.socket(family, socket.SOCK_STREAM)
         try:
@@ -232,7 +232,7 @@ class ListenTransport(_TcpTransport):
             raise InputError(f"cannot listen at {self.name}: {error.strerror}; choose another address") from None
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
-        self.name = f"{_LISTEN}://{host}:{self.port}"
+        self.name = _address(_LISTEN, host, self.port)
 
     def establish(self, deadline: float) -> bool:
         """Wait for a caller."""
@@ -285,6 +285,10 @@ def _split(spec: str) -> tuple[str, str, int | None]:
     if parts.path or parts.query or parts.fragment or parts.username:
         return "", "", None
     return parts.scheme, parts.hostname or "", port
+
+
+def _address(scheme: str, host: str, port: int) -> str:
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _resolve(host: str, port: int, name: str) -> tuple[int, tuple[object, ...]]:

@@ -191,6 +191,11 @@ def test_a_mutated_stream_gives_exactly_the_lines_that_are_still_whole(fuzz: Mod
     fuzz.check_case(strip, data, random)
 
 
+def test_the_fuzzer_finds_nothing_in_a_thousand_streams(fuzz: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fuzz.fuzz_framing(count=1000, seed=2, first=0) == 0
+    assert "1000 mutated streams" in capsys.readouterr().out
+
+
 def test_the_fuzzer_finds_a_reader_that_drops_a_line(fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     read = LineReader.read
 

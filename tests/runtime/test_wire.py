@@ -416,6 +416,16 @@ def test_a_listener_without_a_host_takes_callers_from_this_machine_only() -> Non
     transport.release()
 
 
+def test_an_address_of_ipv6_is_named_as_it_is_written() -> None:
+    try:
+        transport = open_transport("tcp-listen://[::1]:0", 0)
+    except InputError as error:
+        pytest.skip(f"this machine has no IPv6: {error}")
+    assert isinstance(transport, ListenTransport)
+    assert transport.name == f"tcp-listen://[::1]:{transport.port}"
+    transport.release()
+
+
 def test_options_of_a_scene_are_refused_on_a_wire() -> None:
     with pytest.raises(InputError, match="the sender decides"):
         open_source("tcp://127.0.0.1:9", rate=5.0)
@@ -492,6 +502,23 @@ def test_a_scene_replayed_over_tcp_gives_the_maps_of_the_file(
     assert "22 of 22 lines" in out
     assert "labelled pixels" in out
     assert_same_run(flown)
+
+
+def test_a_replay_that_was_killed_goes_on_with_its_strip_when_started_again(flown: Path, scene: Scene) -> None:
+    transport = ListenTransport("127.0.0.1", 0)
+    replay = command("replay", flown, "--to", transport.name.replace("-listen", ""), "--strip", 7, "--rate", 200)
+    with subprocess.Popen(replay) as first:
+        received = WireSource(transport, patience=30)
+        lines = iter(received)
+        before = [next(lines).index for _ in range(3)]
+        first.kill()
+    with subprocess.Popen(replay) as second:
+        after = [line.index for line in lines]
+    assert second.returncode == 0
+    assert before == [0, 1, 2]
+    assert after[-scene.lines :] == list(range(scene.lines))
+    assert received.complete
+    assert received.reconnections == 1
 
 
 def test_a_run_whose_sender_goes_away_keeps_what_came_and_fails(
