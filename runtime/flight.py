@@ -146,7 +146,7 @@ class Flight:
             source.samples, source.bands, scale=source.scale, model_scale=card.scale, nodata=source.nodata
         )
         block = card.block_lines
-        paced = source.rate is not None or source.lines is None
+        paced = source.rate is not None  # what nothing paces can wait
         self._source, self._chain, self._card, self._options = source, chain, card, options
         self._assembler = BlockAssembler(block, radiometry, card.sample_multiple)
         self._ring = LineRing(
@@ -211,6 +211,8 @@ class Flight:
         try:
             first = True
             while not self._ring.ended:
+                if stop.is_set():
+                    self._source.close()  # it may be waiting for a line
                 slot = self._ring.take(_POLL_SECONDS)
                 if slot is None:
                     continue
@@ -224,6 +226,7 @@ class Flight:
                 self._classify(block, writer)
         finally:
             self._ended.set()
+            self._source.close()
             self._ring.abandon()
             taker.join(_JOIN_SECONDS)  # one that is stuck in its source is left to it
             self._settle()

@@ -61,6 +61,7 @@ class RunSummary:
         rejected: lines of the wrong size, duplicates, out of order, or damaged while they waited; but for duplicates
             each leaves an unclassified line in the map, so that the map keeps the strip's geometry.
         unwritten: lines that were classified while the disk took none; "no class" stands in their place.
+        source_counters: what the source itself counted on the way, a wire's damaged records for one.
         counters: `hyperline.runtime.flight.Counters`, those above among them.
         latest_ms: the furthest that a line was taken over behind its due time.
         interrupted: whether the run ended before the source did.
@@ -114,6 +115,7 @@ class RunSummary:
     model: str
     bundle_sha256: str
     source: str
+    source_counters: dict[str, int]
     counters: Counters
     accuracy: Metrics | None
 
@@ -255,6 +257,7 @@ def _summary(
         model=bundle.card.name,
         bundle_sha256=bundle.sha256,
         source=source.name,
+        source_counters=dict(getattr(source, "counters", {})),
         counters=counters,
         accuracy=Metrics.from_confusion(flight.confusion) if flight.confusion.any() else None,
     )

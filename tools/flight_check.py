@@ -44,7 +44,12 @@ def main() -> None:
         if unwanted := names & ON_THE_GROUND_ONLY:
             sys.exit(f"the install without extras brings {', '.join(sorted(unwanted))}")
         command = python.parent / "hyperline"
-        for arguments in (["--version"], ["run", "--help"], ["verify", ROOT / "tests" / "bundle" / "tiny.hlb"]):
+        for arguments in (
+            ["--version"],
+            ["run", "--help"],
+            ["replay", "--help"],
+            ["verify", ROOT / "tests" / "bundle" / "tiny.hlb"],
+        ):
             subprocess.run([command, *arguments], check=True, cwd=folder, stdout=subprocess.DEVNULL)
     print(f"flight install: {len(names)} packages, none of {', '.join(sorted(ON_THE_GROUND_ONLY))}")
 

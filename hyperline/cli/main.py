@@ -22,6 +22,7 @@ COMMANDS = {
     "build": ("build", "build"),
     "run": ("run", "run"),
     "repair": ("repair", "repair"),
+    "replay": ("replay", "replay"),
     "bench": ("bench", "bench"),
     "inspect": ("bundle", "inspect"),
     "verify": ("bundle", "verify"),

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hyperline.cli.options import percent, progress_bar, read_noted, stderr
+from hyperline.cli.options import percent, progress_bar, stderr
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from hyperline.bundle import Bundle
     from hyperline.runtime.ring import Policy
+    from hyperline.runtime.sources.wire import WireSource
     from hyperline.runtime.strip import RunSummary
     from hyperline.scenes import Scene
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     "source_spec",
     metavar="SRC",
     required=True,
-    help="Scene to fly: indian-pines, or a path to a cube.",
+    help="Scene to fly (indian-pines, or a path to a cube), or sender of lines: tcp://HOST:PORT, "
+    "tcp-listen://HOST:PORT, or - for standard input.",
 )
 @click.option("--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="Folder for the maps.")
 @click.option("--engine", default="ort-cpu", show_default=True, help="What runs the model.")
@@ -47,6 +49,14 @@ if TYPE_CHECKING:
     default=1,
     show_default=True,
     help="Play the scene N times in a row, as one strip.",
+)
+@click.option(
+    "--patience",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    help="How long to wait for a sender that is not there, or that went away.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the run that DIR holds.")
 @click.option("--resume", is_flag=True, help="Go on with the run that DIR holds, from its last checkpoint.")
@@ -77,6 +87,7 @@ def run(
     threads: int | None,
     labels: str | None,
     repeat: int,
+    patience: float,
     overwrite: bool,
     resume: bool,
     policy: Policy | None,
@@ -99,19 +110,30 @@ def run(
     from hyperline.match import require_match
     from hyperline.runtime.flight import LoopOptions
     from hyperline.runtime.sinks import EnviSink
+    from hyperline.runtime.sources import open_source
     from hyperline.runtime.sources.files import SceneSource
+    from hyperline.runtime.sources.transport import is_wire
+    from hyperline.runtime.sources.wire import WireSource
     from hyperline.runtime.strip import SUMMARY, run_strip
     from hyperline.splits import held_out
 
     console = stderr()
     bundle = read_bundle(bundle_file)
-    scene = read_noted(source_spec, labels, console)
-    require_match(SceneSource(replace(scene, labels=None)), bundle.card)  # before a word about its labels
-    scene = _comparable(scene, bundle, labels is not None, console)
-    truth, own = held_out(scene, bundle.card.training)
-    source = SceneSource(replace(scene, labels=truth), rate, repeat)
+    if is_wire(source_spec):
+        console.print(f"waiting for a sender at {source_spec}")
+    source = open_source(source_spec, rate=rate, repeat=repeat, labels=labels, patience=patience)
+    scene, own = None, False
+    if isinstance(source, SceneSource):
+        scene = source.scene
+        for note in scene.notes:
+            console.print(f"note: {note}")
+        # before a word about its labels
+        require_match(replace(source, scene=replace(scene, labels=None)), bundle.card)
+        scene = _comparable(scene, bundle, labels is not None, console)
+        truth, own = held_out(scene, bundle.card.training)
+        source = replace(source, scene=replace(scene, labels=truth))
     with progress_bar(console) as progress:
-        task = progress.add_task(f"lines of {scene.name}", total=source.lines)
+        task = progress.add_task(f"lines of {source.name}", total=source.lines)
         summary = run_strip(
             bundle,
             source,
@@ -125,7 +147,7 @@ def run(
             on_progress=lambda received: progress.update(task, completed=received),
         )
     written = [out / name for name in (*EnviSink.FILES, SUMMARY)]
-    if picture and summary.lines:
+    if picture and summary.lines and scene is not None:  # nobody keeps the lines of a wire
         drawn = draw(out, scene, bundle, summary, console)
         written += [drawn] if drawn else []
     if as_json:
@@ -134,6 +156,27 @@ def run(
         _report(summary, own, written)
     if summary.interrupted:
         raise HyperlineError(f"interrupted after {summary.received} lines; {out} holds the map of {summary.lines}")
+    if isinstance(source, WireSource):
+        _require_complete(source, out, console)
+
+
+def _require_complete(source: WireSource, out: Path, console: Console) -> None:
+    """Say what happened to the lines on their way.
+
+    Raises:
+        HyperlineError: the sender went away before the end of its strip.
+    """
+    from hyperline.errors import HyperlineError
+
+    counters = source.counters
+    received = counters.pop("lines")
+    if met := [f"{name.replace('_', ' ')}: {count}" for name, count in counters.items() if count]:
+        console.print(f"note: on the wire, {', '.join(met)}")
+    if not source.complete:
+        raise HyperlineError(
+            f"{source.name}: the sender went away after {received} lines, before the end of the strip; "
+            f"{out} holds the map of what came"
+        )
 
 
 def _comparable(scene: Scene, bundle: Bundle, explicit: bool, console: Console) -> Scene:

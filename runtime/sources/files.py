@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ class SceneSource:
     rate: float | None = None
     repeat: int = 1
     first: int = 0
+    _closed: threading.Event = field(default_factory=threading.Event, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if min(self.scene.cube.shape) < 1:
@@ -100,12 +102,18 @@ class SceneSource:
         cube, labels = self.scene.cube, self.scene.labels
         start = time.perf_counter()
         for index in range(self.first, self.lines):
+            if self._closed.is_set():
+                return
             row = index % self.scene.lines
             if self.rate is None:
                 arrived = time.perf_counter()
             else:
                 arrived = start + (index - self.first) / self.rate
                 early = arrived - time.perf_counter()
-                if early > 0:
-                    time.sleep(early)
+                if early > 0 and self._closed.wait(early):
+                    return
             yield Line(index, cube[row], arrived, None if labels is None else labels[row])
+
+    def close(self) -> None:
+        """End the iteration, at once even where it waits for a line's time."""
+        self._closed.set()

@@ -15,13 +15,14 @@ class Line:
     """One line as the source hands it over.
 
     Attributes:
-        index: the line's number in its strip, from 0. A jump means lines that were lost on the way; one that is not
-            above the last is a duplicate, or out of order.
-        values: (sample, band), the source's own dtype and units.
+        index: the line's number in its strip, from 0, unwrapped. A jump means that lines were lost on the way; an
+            index not above the last one is a duplicate or out of order.
+        values: (sample, band), the source's own dtype and units; of another shape where the line arrived in
+            another size. The next line may come in the same memory: whoever keeps the values copies them.
         arrived: ``time.perf_counter()`` seconds at which the sensor delivered it. A paced source states the
             time at which the line was due, so that a pipeline that falls behind sees its true latency.
-        truth: (sample,) uint8 class ids where they are known, else None.
-        timestamp_ns: when the sensor saw it by its own clock, in nanoseconds, where it says so.
+        truth: (sample,) uint8 class ids where they are known, else None; kept as ``values`` are.
+        timestamp_ns: the sensor's own clock, nanoseconds, where it gives one.
     """
 
     index: int
@@ -68,3 +69,5 @@ class Source(Protocol):
     @property
     def truth_classes(self) -> int: ...  # noqa: D102
     def __iter__(self) -> Iterator[Line]: ...
+    def close(self) -> None:
+        """End the iteration within half a second, from whatever thread; it cannot be taken up again."""
