@@ -26,6 +26,7 @@ from hyperline.runtime.blocks import Block, BlockAssembler
 from hyperline.runtime.engines import Engine, load_engine, self_test
 from hyperline.runtime.sinks import EnviSink
 from hyperline.runtime.sources import Source
+from hyperline.sensor import SensorCorrection
 
 SUMMARY = "summary.json"
 PICTURE = "classes.png"
@@ -58,7 +59,9 @@ class RunSummary:
         late_lines: lines taken over more than a whole block behind their due time: the pipeline did not keep
             up with the rate.
         latest_ms: the furthest that a line was taken over behind its due time.
-        invalid_pixels: NaN, infinite or no-data pixels of the lines that were not rejected.
+        invalid_pixels: pixels without a measurement in the lines that were not rejected.
+        saturated_pixels: pixels with a saturated element, where the correction gives a level; the correction says
+            whether they are invalid.
         interrupted: whether the run ended before the source did.
         seconds: from the start of the source to the last labels in the sink.
         lines_per_second: classified / seconds.
@@ -82,6 +85,7 @@ class RunSummary:
     late_lines: int
     latest_ms: float
     invalid_pixels: int
+    saturated_pixels: int
     interrupted: bool
     seconds: float
     lines_per_second: float
@@ -116,6 +120,7 @@ def run_strip(
     engine: str = "ort-cpu",
     precision: str = "fp32",
     threads: int | None = None,
+    correction: SensorCorrection | None = None,
     overwrite: bool = False,
     on_progress: Callable[[int], None] | None = None,
 ) -> RunSummary:
@@ -133,6 +138,7 @@ def run_strip(
         engine: a key of ``ENGINES``.
         precision: which of the bundle's models.
         threads: threads of the engine; None for every CPU that this process may run on.
+        correction: of the sensor, for a source of raw lines; None where they are converted already.
         overwrite: replace the run that ``out`` holds.
         on_progress: called after every block with the number of lines received.
 
@@ -141,11 +147,11 @@ def run_strip(
         HyperlineError: the engine failed or its self-test did, the disk failed, or lines are unaccounted for.
     """
     card = bundle.card
-    require_match(source, card)
+    require_match(source, card, correction)
     loaded = load_engine(engine, bundle.model(precision), card, threads, precision)
     self_test(loaded, bundle.golden())
     _claim(out, overwrite)
-    strip = _Strip(source, loaded)
+    strip = _Strip(source, loaded, correction)
     with EnviSink(out, card.block_lines, source.samples, card.class_names) as sink:
         try:
             with _stop_signals() as stop:
@@ -170,10 +176,15 @@ class _Strip:
     besides the engine's step: one ``Block``, a copy of its labels and confidence, two counts of lines (about 20 µs).
     """
 
-    def __init__(self, source: Source, engine: Engine) -> None:
+    def __init__(self, source: Source, engine: Engine, correction: SensorCorrection | None) -> None:
         card = engine.card
-        radiometry = Radiometry(
-            source.samples, source.bands, scale=source.scale, model_scale=card.scale, nodata=source.nodata
+        self._radiometry = radiometry = Radiometry(
+            source.samples,
+            source.bands,
+            scale=source.scale,
+            model_scale=card.scale,
+            nodata=source.nodata,
+            correction=correction,
         )
         self._source = source
         self._engine = engine
@@ -258,6 +269,7 @@ class _Strip:
             late_lines=self._late,
             latest_ms=self._latest * 1e3,
             invalid_pixels=self._assembler.invalid_pixels,
+            saturated_pixels=self._radiometry.saturated_pixels,
             interrupted=self._interrupted,
             seconds=self._seconds,
             lines_per_second=rate,

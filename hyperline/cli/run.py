@@ -5,11 +5,19 @@ from __future__ import annotations
 import json
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from hyperline.cli.options import percent, progress_bar, read_noted, stderr
+from hyperline.cli.options import (
+    correction_of,
+    percent,
+    progress_bar,
+    radiometry_option,
+    read_noted,
+    sensor_options,
+    stderr,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,6 +25,7 @@ if TYPE_CHECKING:
     from hyperline.bundle import Bundle
     from hyperline.runtime.strip import RunSummary
     from hyperline.scenes import Scene
+    from hyperline.sensor import SensorCorrection
 
 
 @click.command()
@@ -39,6 +48,8 @@ if TYPE_CHECKING:
 )
 @click.option("--threads", metavar="N", type=click.IntRange(min=1), help="Threads of the engine [default: all CPUs].")
 @click.option("--labels", metavar="PATH", type=click.Path(), help="Label map to score against; replaces the scene's.")
+@radiometry_option
+@sensor_options
 @click.option(
     "--repeat",
     metavar="N",
@@ -63,8 +74,12 @@ def run(
     overwrite: bool,
     picture: bool,
     as_json: bool,
+    radiometry: Path | None,
+    **sensor: Any,
 ) -> None:
     """Classify a strip line by line, with the model in FILE.hlb.
+
+    Raw lines are corrected as they come, by a file of hyperline radiometry make or by --dark, --white and so on.
 
     DIR gets classes.hdr and .img, confidence.hdr and .img (ENVI, readable while the strip is flown),
     summary.json, and classes.png. Ctrl-C ends the strip early and keeps what was flown.
@@ -73,7 +88,8 @@ def run(
 
     from hyperline.bundle import read_bundle
     from hyperline.errors import HyperlineError
-    from hyperline.match import require_match
+    from hyperline.match import require_match, require_units
+    from hyperline.radiometry import correct_scene
     from hyperline.runtime.sinks import EnviSink
     from hyperline.runtime.sources.files import SceneSource
     from hyperline.runtime.strip import SUMMARY, run_strip
@@ -82,9 +98,16 @@ def run(
     console = stderr()
     bundle = read_bundle(bundle_file)
     scene = read_noted(source_spec, labels, console)
-    require_match(SceneSource(replace(scene, labels=None)), bundle.card)  # before a word about its labels
+    correction = correction_of(radiometry, sensor, scene.cube.shape[1:], console)
+    if correction is not None:
+        correction.require_fit(scene.name, scene.samples, scene.bands, scene.scale, scene.wavelengths_nm)
+    # Before a word about its labels.
+    require_match(SceneSource(replace(scene, labels=None)), bundle.card, correction)
+    require_units(scene, correction.units if correction else scene.units, bundle.card.training)
     scene = _comparable(scene, bundle, labels is not None, console)
-    truth, own = held_out(scene, bundle.card.training)
+    # The training scene is known by its corrected values.
+    judged = correct_scene(scene, correction) if correction and scene.labels is not None else scene
+    truth, own = held_out(judged, bundle.card.training)
     source = SceneSource(replace(scene, labels=truth), rate, repeat)
     with progress_bar(console) as progress:
         task = progress.add_task(f"lines of {scene.name}", total=source.lines)
@@ -95,12 +118,13 @@ def run(
             engine=engine,
             precision=precision,
             threads=threads,
+            correction=correction,
             overwrite=overwrite,
             on_progress=lambda received: progress.update(task, completed=received),
         )
     written = [out / name for name in (*EnviSink.FILES, SUMMARY)]
     if picture and summary.lines:
-        drawn = draw(out, scene, bundle, summary, console)
+        drawn = draw(out, scene, bundle, summary, console, correction)
         written += [drawn] if drawn else []
     if as_json:
         click.echo(json.dumps(summary.as_dict()))
@@ -137,7 +161,14 @@ def _comparable(scene: Scene, bundle: Bundle, explicit: bool, console: Console) 
     return replace(scene, labels=None)
 
 
-def draw(out: Path, scene: Scene, bundle: Bundle, summary: RunSummary, console: Console) -> Path | None:
+def draw(
+    out: Path,
+    scene: Scene,
+    bundle: Bundle,
+    summary: RunSummary,
+    console: Console,
+    correction: SensorCorrection | None = None,
+) -> Path | None:
     """Draw the map of a run beside its scene, of a repeated scene the first pass.
 
     Returns:
@@ -151,7 +182,10 @@ def draw(out: Path, scene: Scene, bundle: Bundle, summary: RunSummary, console: 
 
     lines = min(summary.lines, scene.lines)
     shape = (lines, summary.samples)
-    composite = thinned(scene.cube[:lines])[..., list(bundle.card.composite_bands)].astype(np.float32)
+    bands = list(bundle.card.composite_bands)
+    if correction is not None:  # raw counts make the same picture
+        bands = correction.used[:: correction.bin][bands].tolist()
+    composite = thinned(scene.cube[:lines])[..., bands].astype(np.float32)
     if scene.nodata is not None:
         composite[(composite == np.float32(scene.nodata)).all(axis=-1)] = np.nan
     accuracy = f"OA {summary.accuracy.oa:.1%}, " if summary.accuracy else ""
@@ -194,6 +228,7 @@ def _report(summary: RunSummary, own: bool, written: list[Path]) -> None:
         (summary.dropped, "lines dropped"),
         (summary.rejected, "lines rejected for their size"),
         (summary.late_lines, f"lines late by more than a block, at worst {summary.latest_ms:.1f} ms"),
+        (summary.saturated_pixels, "pixels saturated"),
         (summary.invalid_pixels, "pixels without a measurement"),
     ):
         if count:
