@@ -50,16 +50,7 @@ class CorrectedSpectra:
 
 
 def corrected(source: Spectra, correction: SensorCorrection) -> CorrectedSpectra:
-    """Return what a source shows after its correction.
-
-    Raises:
-        InputError: the source has another number of bands than the sensor.
-    """
-    if source.bands != correction.bands:
-        raise InputError(
-            f"{source.name} has {source.bands} bands, the radiometry is for {correction.bands}; give raw lines of that "
-            "sensor, or make the radiometry for this one"
-        )
+    """Return what a source, which must fit the correction, shows after it."""
     wavelengths = correction.model_wavelengths_nm(source.wavelengths_nm)
     return CorrectedSpectra(source.name, correction.model_bands, wavelengths, source.truth_classes)
 
@@ -98,7 +89,7 @@ def require_match(source: Spectra, card: Card, correction: SensorCorrection | No
     Args:
         source: the lines.
         card: of the model.
-        correction: applied to the lines before the model sees them, or None.
+        correction: applied to the lines before the model sees them, or None; the source fits it.
 
     Raises:
         InputError: another number of bands, a band centre further than ``WAVELENGTH_TOLERANCE_NM`` from the

@@ -147,6 +147,8 @@ def run_strip(
         HyperlineError: the engine failed or its self-test did, the disk failed, or lines are unaccounted for.
     """
     card = bundle.card
+    if correction is not None:
+        correction.require_fit(source.name, source.samples, source.bands, source.scale, source.wavelengths_nm)
     require_match(source, card, correction)
     loaded = load_engine(engine, bundle.model(precision), card, threads, precision)
     self_test(loaded, bundle.golden())

@@ -84,7 +84,7 @@ def sensor_options(command: _Command) -> _Command:
                 type=click.Choice(["invalid", "count"]),
                 help="What becomes of a saturated pixel.  [default: invalid]",
             ),
-            click.option("--bands", "ranges", metavar="A:B[,C:D]", type=BandRanges(), help="Raw bands to use."),
+            click.option("--bands", metavar="A:B[,C:D]", type=BandRanges(), help="Raw bands to use."),
             click.option("--bin", metavar="N", type=click.IntRange(min=1), help="Make one band of N neighbours."),
         )
     ):
@@ -122,7 +122,8 @@ def correction_of(
     given = {name: value for name, value in sensor.items() if value is not None}
     if radiometry is not None:
         if given:
-            raise InputError(f"{radiometry} says all of the sensor; leave out --{next(iter(given))}, or the file")
+            first = next(iter(given)).replace("_", "-")
+            raise InputError(f"{radiometry} says all of the sensor; leave out --{first}, or the file")
         return read_correction(radiometry)
     if not given:
         return None

@@ -29,7 +29,7 @@ def make_correction(
     mend: Mend = "spectrum",
     saturation: float | None = None,
     on_saturation: OnSaturation = "invalid",
-    ranges: tuple[tuple[int, int], ...] = (),
+    bands: tuple[tuple[int, int], ...] = (),
     bin: int = 1,
     size: tuple[int, int] | None = None,
 ) -> tuple[SensorCorrection, tuple[str, ...]]:
@@ -50,7 +50,7 @@ def make_correction(
         mend: see :class:`SensorCorrection`, as for all that follows.
         saturation: counts.
         on_saturation: see there.
-        ranges: raw bands to use.
+        bands: (start, stop) of the raw bands to use.
         bin: bands to one.
         size: (samples, bands) of the sensor's raw lines, where known; without it the first file says.
 
@@ -90,7 +90,7 @@ def make_correction(
         }
     mask = tables.get("bad")
     marked = np.zeros(size, bool) if mask is None else mask
-    used = SensorCorrection(*size, ranges=ranges, bin=bin).used
+    used = SensorCorrection(*size, ranges=bands, bin=bin).used
     units, factor = _factor(tables, panel)
     found = np.zeros(size, bool)
     if "dark" in tables:
@@ -117,7 +117,7 @@ def make_correction(
         mend=mend,
         saturation=saturation,
         on_saturation=on_saturation,
-        ranges=ranges,
+        ranges=bands,
         bin=bin,
         wavelengths_nm=next(
             (
@@ -182,11 +182,13 @@ def _describe(found: NDArray[np.bool_], used: NDArray[np.intp], tables: dict[str
     sample, place = np.argwhere(found[:, used])[0]
     band = used[place]
     where = f"{count} of {len(found) * len(used)} elements in use (first: sample {sample}, band {band}, counted from 0"
-    if "white" in tables:
+    if "dark" in tables and not np.isfinite(tables["dark"][sample, band]):
+        fault = f"the dark is NaN or infinite in {where})"
+    elif "white" in tables:
         white, dark = tables["white"][sample, band], tables["dark"][sample, band] if "dark" in tables else 0.0
         fault = f"white is not above dark in {where}: white {white:g}, dark {dark:g})"
     else:
-        fault = f"no usable dark or gain in {where})"
+        fault = f"the gain is not above 0 in {where}: {tables['gain'][sample, band]:g})"
     return f"{fault}; leave their bands out with --bands, mark them with --bad, or take them as bad: --unusable bad"
 
 
