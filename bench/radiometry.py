@@ -2,9 +2,10 @@
 
     python bench/radiometry.py [--seconds 3]
 
-At 1024 samples x 224 bands (Specim FX10) and 1280 x 328 (EMIT), uint16, on one core; lines in sample order (BIP) and in band
-order (BIL). The floor reads the counts and writes the line once, at the bandwidth with which this machine copies arrays of
-that size, measured in the same run and in turns with the lines.
+At 1024 samples x 224 bands (Specim FX10) and 1280 x 328 (EMIT), uint16, on one core; lines in sample order (BIP)
+and in band order (BIL). ``bytes`` is what the passes of a step read and write for each value; ``times_copy`` is the
+time against that of copying as many bytes, arrays of that size, measured in the same run and in turns with the lines.
+``floor`` reads the counts and writes the line once.
 """
 
 from __future__ import annotations
@@ -35,34 +36,45 @@ def _measure(samples: int, bands: int, seconds: float) -> dict[str, object]:
     generator = np.random.default_rng(0)
     table = generator.uniform(0.5, 1.5, (samples, bands)).astype(np.float32)
     bad = generator.random((samples, bands)) < _BAD
-    steps: dict[str, dict[str, object]] = {
-        "cast": {},
-        "dark": {"dark": table},
-        "dark, gain": {"dark": table, "gain": table},
-        "dark, gain, bad": {"dark": table, "gain": table, "bad": bad},
-        "dark, gain, bad, saturation": {"dark": table, "gain": table, "bad": bad, "saturation": 4095.0},
-        "all, bins of 2": {"dark": table, "gain": table, "bad": bad, "saturation": 4095.0, "bin": 2},
+    linear = {"dark": table, "gain": table}
+    # Bytes: uint16 in, float32 out; two float32 in and one out for each table; the level's bool made, masked and
+    # reduced; two float32 in and one out for each bin of two.
+    steps: dict[str, tuple[int, dict[str, object]]] = {
+        "cast": (6, {}),
+        "dark": (18, {"dark": table}),
+        "dark, gain": (30, {**linear}),
+        "dark, gain, bad": (30, {**linear, "bad": bad}),
+        "dark, gain, bad, saturation": (39, {**linear, "bad": bad, "saturation": 4095.0}),
+        "all, bins of 2": (45, {**linear, "bad": bad, "saturation": 4095.0, "bin": 2}),
     }
     counts = generator.integers(0, 4000, (samples, bands)).astype(np.uint16)
     work: dict[str, Callable[[], None]] = {}
-    for name, parts in steps.items():
+    moved: dict[str, int] = {}
+    for name, (moves, parts) in steps.items():
         correction = SensorCorrection(samples, bands, **parts)  # type: ignore[arg-type]
         for order, values in (("BIP", counts), ("BIL", np.asfortranarray(counts))):
-            work[f"{name}, {order}"] = _convert(Radiometry(samples, bands, correction=correction), values)
+            step = f"{name}, {order}"
+            work[step] = _convert(Radiometry(samples, bands, correction=correction), values)
+            moved[step] = moves
     dark = Radiometry(samples, bands, correction=SensorCorrection(samples, bands, dark=table))
-    work["a dark line taken in, BIP"] = lambda: dark.update_dark(counts)
+    work["a dark line taken in"] = lambda: dark.update_dark(counts)
+    moved["a dark line taken in"] = 6 + 12 + 8 + 12
     source, target = np.zeros_like(table), np.empty_like(table)
     work["copy"] = lambda: np.copyto(target, source)
     times = _turns(work, seconds)
     bandwidth = 2 * table.nbytes / times.pop("copy")
-    floor = (counts.nbytes + table.nbytes) / bandwidth
     return {
         "samples": samples,
         "bands": bands,
         "copy_gb_per_s": round(bandwidth / 1e9, 1),
-        "floor_ms": round(floor * 1e3, 3),
+        "floor_ms": round((counts.nbytes + table.nbytes) / bandwidth * 1e3, 3),
         "steps": {
-            name: {"ms": round(spent * 1e3, 3), "times_floor": round(spent / floor, 1)} for name, spent in times.items()
+            name: {
+                "ms": round(spent * 1e3, 3),
+                "bytes": moved[name],
+                "times_copy": round(spent * bandwidth / (moved[name] * counts.size), 1),
+            }
+            for name, spent in times.items()
         },
     }
 

@@ -14,7 +14,7 @@ from hyperline.sensor.correction import MAX_GAIN, SensorCorrection
 from hyperline.sensor.mending import Mending
 
 # Files in band order (ENVI BIL, BSQ) are transposed on the way in; this many bands at a time stay in the first cache.
-_BANDS_AT_A_TIME = 16
+_BANDS_AT_A_TIME = 24
 # A dark of fewer lines would bring more noise into every line than it takes drift out.
 DARK_LINES = 16
 # Marks the pixels of a corrected scene without a measurement; no measured pixel has this in all its bands.
@@ -105,12 +105,12 @@ class Radiometry:
         """Cut the tables to the bands in use; what a bad element holds becomes harmless."""
         bad: NDArray[np.bool_] | None = None
         if correction.bad is not None and correction.bad[:, used].any():
-            bad = correction.bad[:, used]
+            bad = np.take(correction.bad, used, axis=1)  # [:, used] would lie in memory band by band
             self._mending = Mending(bad, used, correction.mend)
             self._dead = self._mending.dead if self._mending.dead.any() else None
         self._bad, self._good = bad, None if bad is None else ~bad
         if correction.gain is not None:
-            gain = correction.gain[:, used] * np.float64(factor)
+            gain = np.take(correction.gain, used, axis=1) * np.float64(factor)
             if bad is not None:
                 gain[bad] = 1.0
             if not gain.max() < MAX_GAIN:
@@ -120,7 +120,7 @@ class Radiometry:
                 )
             self._gain = gain.astype(np.float32)
         if correction.dark is not None:
-            self._dark = correction.dark[:, used].astype(np.float32)
+            self._dark = np.take(correction.dark, used, axis=1).astype(np.float32)
             if bad is not None:
                 self._dark[bad] = 0.0
             self._next_dark = np.empty_like(self._dark)
