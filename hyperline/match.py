@@ -12,11 +12,8 @@ from numpy.typing import NDArray
 from hyperline.bundle.card import Card
 from hyperline.errors import InputError
 from hyperline.scenes.scene import Scene
+from hyperline.scenes.wavelengths import WAVELENGTH_TOLERANCE_NM
 from hyperline.sensor import SensorCorrection
-
-# Band centres of one sensor model differ by about a nanometre from unit to unit and over the swath
-# ("smile"); bands are 3 to 10 nm apart. Twice the first keeps every unit and refuses a neighbouring band.
-WAVELENGTH_TOLERANCE_NM = 2.0
 
 
 class Spectra(Protocol):
@@ -64,7 +61,7 @@ def require_units(scene: Scene, units: str | None, training: Mapping[str, Any]) 
         training: provenance as in run.json and in a bundle's card: ``scene.units``.
 
     Raises:
-        InputError: the units differ, or reflectance is asked for and the scene stores bare integers.
+        InputError: the units differ, or the training scene was corrected and this one stores bare integers.
     """
     trained = training.get("scene", {}).get("units")
     if trained is None or trained == units:
@@ -74,9 +71,9 @@ def require_units(scene: Scene, units: str | None, training: Mapping[str, Any]) 
             f"the radiometry makes {units} of {scene.name}, the model was trained on {trained}; correct the lines with "
             "the kind of files that the training used, or train with these"
         )
-    if trained == "reflectance" and scene.cube.dtype.kind in "iu" and scene.scale == 1.0:
+    if scene.cube.dtype.kind in "iu" and scene.scale == 1.0:
         raise InputError(
-            f"the model was trained on reflectance, and {scene.name} stores {scene.cube.dtype.name} without a scale: "
+            f"the model was trained on {trained}, and {scene.name} stores {scene.cube.dtype.name} without a scale: "
             "raw counts; give their correction with --radiometry FILE.npz"
         )
 

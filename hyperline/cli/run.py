@@ -101,9 +101,9 @@ def run(
     correction = correction_of(radiometry, sensor, scene.cube.shape[1:], console)
     if correction is not None:
         correction.require_fit(scene.name, scene.samples, scene.bands, scene.scale, scene.wavelengths_nm)
-    # Before a word about its labels.
-    require_match(SceneSource(replace(scene, labels=None)), bundle.card, correction)
+    # Raw lines taken for corrected ones have the wrong bands too; and all this before a word about labels.
     require_units(scene, correction.units if correction else scene.units, bundle.card.training)
+    require_match(SceneSource(replace(scene, labels=None)), bundle.card, correction)
     scene = _comparable(scene, bundle, labels is not None, console)
     # The training scene is known by its corrected values.
     judged = correct_scene(scene, correction) if correction and scene.labels is not None else scene

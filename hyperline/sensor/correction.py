@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperline.errors import InputError
+from hyperline.scenes.wavelengths import WAVELENGTH_TOLERANCE_NM
 
 Units = Literal["reflectance", "radiance", "counts"]
 Mend = Literal["spectrum", "line"]
 OnSaturation = Literal["invalid", "count"]
 
-# 32-bit counts times this stay finite in float32, so that lines of integers need no test for overflow.
+# 32-bit counts less this, times that, stay finite in float32: lines of integers need no test for overflow.
+MAX_DARK = 1e10
 MAX_GAIN = 1e28
-# Within a nanometre from unit to unit of one sensor; a correction of another binning is off by a whole band.
-_WAVELENGTH_TOLERANCE_NM = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +129,7 @@ class SensorCorrection:
         if wavelengths_nm is None or self.wavelengths_nm is None:
             return
         off = np.abs(wavelengths_nm - self.wavelengths_nm)
-        if not (off <= _WAVELENGTH_TOLERANCE_NM).all():
+        if not (off <= WAVELENGTH_TOLERANCE_NM).all():
             band = int(np.argmax(off))
             raise InputError(
                 f"{name}: band {band} (counted from 0) lies at {wavelengths_nm[band]:.2f} nm, in the radiometry at "
@@ -166,7 +166,8 @@ class SensorCorrection:
                 "cannot be mended along the line; leave them out with --bands, or mend along the spectrum"
             )
         if self.dark is not None:
-            self._require(np.isfinite(self.dark[:, used]) | ~good, "the dark is NaN or infinite")
+            dark = self.dark[:, used]
+            self._require((np.abs(dark) < MAX_DARK) | ~good, f"the dark is NaN or over {MAX_DARK:g}")
         if self.gain is not None:
             gain = self.gain[:, used]
             self._require((gain > 0) & (gain < MAX_GAIN) | ~good, f"the gain is not between 0 and {MAX_GAIN:g}")

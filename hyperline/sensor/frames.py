@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +14,15 @@ from numpy.typing import NDArray
 from hyperline import __version__
 from hyperline.errors import InputError
 from hyperline.scenes import Scene, read_frames
-from hyperline.sensor.correction import MAX_GAIN, Mend, OnSaturation, SensorCorrection, Units
+from hyperline.sensor.correction import MAX_DARK, MAX_GAIN, Mend, OnSaturation, SensorCorrection, Units
 
 _VALUES_AT_A_TIME = 2**22
+
+
+@dataclass(frozen=True)
+class _File:
+    path: str | Path
+    scene: Scene
 
 
 def make_correction(
@@ -46,7 +53,7 @@ def make_correction(
         bad: table that is not 0 where an element does not measure.
         panel: reflectance of the white panel.
         unusable: what to do with elements that have no usable dark or gain, above all where white does not exceed
-            dark: refuse, or take them as bad.
+            dark, or either is saturated: refuse, or take them as bad.
         mend: see :class:`SensorCorrection`, as for all that follows.
         saturation: counts.
         on_saturation: see there.
@@ -64,70 +71,49 @@ def make_correction(
         raise InputError("white lines and a gain both say what a count is worth; give one of them")
     if not (np.isfinite(panel) and panel > 0):
         raise InputError(f"the panel's reflectance is {panel:g}; it must be positive, about 1 for a white panel")
-    files = {"dark": dark, "white": white, "gain": gain, "bad": bad}
-    read = {name: read_frames(path) for name, path in files.items() if path is not None}
+    paths = {"dark": dark, "white": white, "gain": gain, "bad": bad}
+    files = {name: _File(path, read_frames(path)) for name, path in paths.items() if path is not None}
     if size is None:
-        if not read:
+        if not files:
             raise InputError("nothing says what the sensor is; give dark, white, gain or bad elements")
-        size = next(iter(read.values())).cube.shape[1:]
-    notes = [note for scene in read.values() for note in scene.notes]
-    tables: dict[str, NDArray[Any]] = {}
-    provenance: dict[str, Any] = {
-        "hyperline": __version__,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }
-    for name, scene in read.items():
-        cube = _oriented(scene.cube, size, files[name], notes)
-        if name in ("dark", "white") and scene.scale != 1.0:
+        size = next(iter(files.values())).scene.cube.shape[1:]
+    notes = [note for file in files.values() for note in file.scene.notes]
+    lines = {name: _oriented(file, size, notes) for name, file in files.items()}
+    for name in ("dark", "white"):
+        if name in files and files[name].scene.scale != 1.0:
             raise InputError(
-                f"{files[name]} states a scale of {scene.scale:g}: its values are converted already; give raw counts"
+                f"{files[name].path} states a scale of {files[name].scene.scale:g}: its values are converted already; "
+                "give raw counts"
             )
-        tables[name] = (cube != 0).any(axis=0) if name == "bad" else trimmed_mean(cube)
-        provenance[name] = {
-            "file": Path(files[name] or "").name,
-            "sha256": _digest(scene),
-            "lines": cube.shape[0],
-        }
-    mask = tables.get("bad")
-    marked = np.zeros(size, bool) if mask is None else mask
-    used = SensorCorrection(*size, ranges=bands, bin=bin).used
+    tables = {name: trimmed_mean(cube) for name, cube in lines.items() if name != "bad"}
     units, factor = _factor(tables, panel)
+    marked = (lines["bad"] != 0).any(axis=0) if "bad" in lines else np.zeros(size, bool)
+    used = SensorCorrection(*size, ranges=bands, bin=bin).used
+    faults = _faults(tables, factor, _clipped(lines, saturation), marked)
     found = np.zeros(size, bool)
-    if "dark" in tables:
-        found |= ~np.isfinite(tables["dark"])
-    if factor is not None:
-        found |= ~((factor > 0) & (factor < MAX_GAIN))
-    found &= ~marked
+    for mask in faults.values():
+        found |= mask
     count = int(np.count_nonzero(found[:, used]))
+    if count and unusable == "refuse":
+        raise InputError(_describe(faults, tables, used))
     if count:
-        if unusable == "refuse":
-            raise InputError(_describe(found, used, tables, count))
         notes.append(
             f"{count} of {found[:, used].size} elements in use have no usable dark or gain and are taken as bad"
         )
-        mask = marked | found
-    if "white" in tables:
-        provenance["panel"] = panel
+    centres = (file.scene.wavelengths_nm for file in files.values())
     correction = SensorCorrection(
         *size,
         units=units,
         dark=tables["dark"].astype(np.float32) if "dark" in tables else None,
         gain=None if factor is None else factor.astype(np.float32),
-        bad=mask,
+        bad=marked | found if "bad" in lines or count else None,
         mend=mend,
         saturation=saturation,
         on_saturation=on_saturation,
         ranges=bands,
         bin=bin,
-        wavelengths_nm=next(
-            (
-                s.wavelengths_nm
-                for s in read.values()
-                if s.wavelengths_nm is not None and len(s.wavelengths_nm) == size[1]
-            ),
-            None,
-        ),
-        provenance=provenance,
+        wavelengths_nm=next((nm for nm in centres if nm is not None and len(nm) == size[1]), None),
+        provenance=_provenance(files) | ({"panel": panel} if "white" in files else {}),
     )
     return correction, tuple(dict.fromkeys(notes))
 
@@ -165,35 +151,77 @@ def _factor(tables: dict[str, NDArray[Any]], panel: float) -> tuple[Units, NDArr
     return "counts", None
 
 
-def _oriented(cube: NDArray[Any], size: tuple[int, int], path: str | Path | None, notes: list[str]) -> NDArray[Any]:
+def _oriented(file: _File, size: tuple[int, int], notes: list[str]) -> NDArray[Any]:
     """Return lines of (sample, band); a table alone may come the other way round."""
+    cube = file.scene.cube
     if cube.shape[1:] == size:
         return cube
     if cube.shape[0] == 1 and cube.shape[2:0:-1] == size:
-        notes.append(f"{path} is {cube.shape[1]} × {cube.shape[2]}; taken as (band, sample)")
+        notes.append(f"{file.path} is {cube.shape[1]} × {cube.shape[2]}; taken as (band, sample)")
         return cube.transpose(0, 2, 1)
     raise InputError(
-        f"{path} is for {cube.shape[1]} samples × {cube.shape[2]} bands, the sensor has {size[0]} × {size[1]}; "
+        f"{file.path} is for {cube.shape[1]} samples × {cube.shape[2]} bands, the sensor has {size[0]} × {size[1]}; "
         "give one made with the same binning and region of the detector"
     )
 
 
-def _describe(found: NDArray[np.bool_], used: NDArray[np.intp], tables: dict[str, NDArray[Any]], count: int) -> str:
-    sample, place = np.argwhere(found[:, used])[0]
-    band = used[place]
-    where = f"{count} of {len(found) * len(used)} elements in use (first: sample {sample}, band {band}, counted from 0"
-    if "dark" in tables and not np.isfinite(tables["dark"][sample, band]):
-        fault = f"the dark is NaN or infinite in {where})"
-    elif "white" in tables:
-        white, dark = tables["white"][sample, band], tables["dark"][sample, band] if "dark" in tables else 0.0
-        fault = f"white is not above dark in {where}: white {white:g}, dark {dark:g})"
-    else:
-        fault = f"the gain is not above 0 in {where}: {tables['gain'][sample, band]:g})"
-    return f"{fault}; leave their bands out with --bands, mark them with --bad, or take them as bad: --unusable bad"
+def _clipped(lines: dict[str, NDArray[Any]], saturation: float | None) -> dict[str, NDArray[np.bool_]]:
+    """Find the elements that are saturated in over a tenth of the dark or the white lines."""
+    if saturation is None:
+        return {}
+    return {name: (lines[name] >= saturation).mean(axis=0) > 0.1 for name in ("dark", "white") if name in lines}
 
 
-def _digest(scene: Scene) -> str:
-    digest = hashlib.sha256()
-    for line in scene.cube:
-        digest.update(np.ascontiguousarray(line, dtype=line.dtype.newbyteorder("<")).data)
-    return digest.hexdigest()
+def _faults(
+    tables: dict[str, NDArray[np.float64]],
+    factor: NDArray[np.float64] | None,
+    clipped: dict[str, NDArray[np.bool_]],
+    marked: NDArray[np.bool_],
+) -> dict[str, NDArray[np.bool_]]:
+    """Say of each element that cannot correct a line why, once; those that are marked bad need not."""
+    masks = {}
+    if "dark" in tables:
+        masks["the dark is NaN or no number of counts"] = ~(np.abs(tables["dark"]) < MAX_DARK)
+    for name, mask in clipped.items():
+        masks[f"the {name} is saturated"] = mask
+    if factor is not None:
+        fault = "white is not above dark" if "white" in tables else "the gain is not above 0"
+        masks[fault] = ~((factor > 0) & (factor < MAX_GAIN))
+    known = marked
+    for fault, mask in masks.items():
+        masks[fault] = mask & ~known
+        known = known | mask
+    return masks
+
+
+def _describe(
+    faults: dict[str, NDArray[np.bool_]], tables: dict[str, NDArray[np.float64]], used: NDArray[np.intp]
+) -> str:
+    parts = []
+    for fault, mask in faults.items():
+        places = np.argwhere(mask[:, used])
+        if len(places):
+            sample, band = int(places[0][0]), int(used[places[0][1]])
+            values = ", ".join(f"{name} {table[sample, band]:g}" for name, table in tables.items())
+            parts.append(
+                f"{fault} in {len(places)} of {len(mask) * len(used)} elements in use (first: sample {sample}, band "
+                f"{band}, counted from 0: {values})"
+            )
+    return (
+        f"{'; '.join(parts)}; leave their bands out with --bands, mark them with --bad, or take them as bad: "
+        "--unusable bad"
+    )
+
+
+def _provenance(files: dict[str, _File]) -> dict[str, Any]:
+    provenance: dict[str, Any] = {
+        "hyperline": __version__,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+    for name, file in files.items():
+        digest = hashlib.sha256()
+        for line in file.scene.cube:
+            digest.update(np.ascontiguousarray(line, dtype=line.dtype.newbyteorder("<")).data)
+        lines = file.scene.cube.shape[0]
+        provenance[name] = {"file": Path(file.path).name, "sha256": digest.hexdigest(), "lines": lines}
+    return provenance

@@ -142,8 +142,8 @@ def test_what_cannot_be_right_is_refused_before_the_run(run: Run, tmp_path: Path
         (["--radiometry", made, "--dark", dark], "sensor.npz says all of the sensor; leave out --dark, or the file"),
         (["--radiometry", made, "--bands", "1:11"], "leave out --bands, or the file"),
         (["--dark", dark, "--bands", "1:11", "--bin", 2], "makes counts of raw, the model was trained on radiance"),
-        (["--dark", dark], "raw has 12 bands, the model tiny takes 5"),
-        ([], "raw has 12 bands, the model tiny takes 5"),
+        (["--gain", tmp_path / "gain.npy"], "raw has 12 bands, the model tiny takes 5"),
+        ([], "trained on radiance, and raw stores uint16 without a scale: raw counts; give their correction"),
         (["--radiometry", tmp_path / "nowhere.npz"], "nowhere.npz: cannot be read as a radiometry file"),
     ):
         code, _, err = run(*options)

@@ -24,7 +24,10 @@ def with_some(value: float, at: tuple[object, ...] = ((1, 2, 4), 3)) -> np.ndarr
     [
         ({"dark": np.zeros((BANDS, SAMPLES), np.float32)}, r"the dark is 10 × 6, the sensor 6 samples × 10 bands"),
         ({"bad": np.zeros((5, BANDS), bool)}, r"bad-element map is 5 × 10, the sensor 6 samples × 10 bands"),
-        ({"dark": with_some(np.nan)}, r"dark is NaN or infinite in 3 of 60 elements in use \(first: sample 1, band 3"),
+        (
+            {"dark": with_some(np.nan)},
+            r"dark is NaN or over 1e\+10 in 3 of 60 elements in use \(first: sample 1, band 3",
+        ),
         ({"gain": with_some(np.nan)}, r"gain is not between 0 and 1e\+28 in 3 of 60 elements"),
         ({"gain": with_some(0)}, r"gain is not between .* in 3 of 60 elements in use \(first: sample 1, band 3"),
         ({"gain": with_some(-2)}, r"gain is not between .* mark them bad, or leave their bands out"),

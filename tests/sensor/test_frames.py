@@ -83,7 +83,7 @@ def test_white_that_is_not_above_dark_is_refused_with_the_count_or_taken_as_bad(
     [
         ({"gain": np.full((SAMPLES, BANDS), -1.0)}, r"gain is not above 0 in 59 of 60 elements in use"),
         ({"gain": np.full((SAMPLES, BANDS), np.nan)}, r"gain is not above 0 in 59 of 60 elements in use"),
-        ({"dark": np.full((3, SAMPLES, BANDS), np.nan)}, r"dark is NaN or infinite in 59 of 60 elements"),
+        ({"dark": np.full((3, SAMPLES, BANDS), np.nan)}, r"dark is NaN or no number of counts in 59 of 60 elements"),
         ({"bad": np.ones((SAMPLES, BANDS))}, r"all 60 elements in use are marked bad"),
         ({"bad": np.ones((SAMPLES, 4))}, r"is for 6 samples × 4 bands, the sensor has 6 × 10"),
         ({"gain": np.array(["a", "b"])}, r"holds <U1 of 2; it must hold real numbers"),
@@ -97,6 +97,21 @@ def test_values_that_cannot_correct_a_line_are_refused(
         np.save(files[name], values)
     with pytest.raises(InputError, match=message):
         make_correction(dark=files["dark"], gain=files["gain"], bad=files["bad"])
+
+
+def test_a_white_that_saturates_is_refused_with_the_count(files: dict[str, Path]) -> None:
+    white = np.load(files["white"])
+    white[:, 2, 6:8] = 4095
+    white[0] = 4095  # one line alone may be hit
+    np.save(files["white"], white)
+    both = {"dark": files["dark"], "white": files["white"]}
+    with pytest.raises(
+        InputError, match=r"the white is saturated in 2 of 60 elements in use \(first: sample 2, band 6"
+    ):
+        make_correction(**both, saturation=4095)
+    correction, _ = make_correction(**both, saturation=4095, unusable="bad")
+    assert correction.bad is not None
+    assert np.argwhere(correction.bad).tolist() == [[2, 6], [2, 7]]
 
 
 def test_options_that_exclude_each_other_or_say_nothing_are_refused(files: dict[str, Path], tmp_path: Path) -> None:
