@@ -88,7 +88,11 @@ def _card(run: TrainedRun, name: str, block_lines: int, class_names: tuple[str, 
         composite_bands=tuple(scene["composite_bands"]),
         states=state_tensors(run.network),
         training={key: record[key] for key in ("hyperline", "torch", "created", "seconds", "split", "model", "train")}
-        | {"scene": {key: scene[key] for key in ("name", "sha256", "lines", "samples", "notes")}},
+        | {
+            "scene": {
+                key: scene[key] for key in ("name", "sha256", "lines", "samples", "units", "notes") if key in scene
+            }
+        },
         offline=_accuracy(record["offline"]),
         # what was measured with another block length says nothing about this one
         streamed=_accuracy(streamed) if streamed["block_lines"] == block_lines else None,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hyperline.bundle.card import Card
 from hyperline.errors import InputError
-
-# Band centres of one sensor model differ by about a nanometre from unit to unit and over the swath
-# ("smile"); bands are 3 to 10 nm apart. Twice the first keeps every unit and refuses a neighbouring band.
-WAVELENGTH_TOLERANCE_NM = 2.0
+from hyperline.scenes.scene import Scene
+from hyperline.scenes.wavelengths import WAVELENGTH_TOLERANCE_NM
+from hyperline.sensor import SensorCorrection
 
 
 class Spectra(Protocol):
@@ -35,15 +36,64 @@ class Spectra(Protocol):
     def truth_classes(self) -> int: ...  # noqa: D102
 
 
-def require_match(source: Spectra, card: Card) -> None:
+@dataclass(frozen=True)
+class CorrectedSpectra:
+    """A source of raw lines, as it will be once they are corrected."""
+
+    name: str
+    bands: int
+    wavelengths_nm: NDArray[np.float64] | None
+    truth_classes: int
+
+
+def corrected(source: Spectra, correction: SensorCorrection) -> CorrectedSpectra:
+    """Return what a source, which must fit the correction, shows after it."""
+    wavelengths = correction.model_wavelengths_nm(source.wavelengths_nm)
+    return CorrectedSpectra(source.name, correction.model_bands, wavelengths, source.truth_classes)
+
+
+def require_units(scene: Scene, units: str | None, training: Mapping[str, Any]) -> None:
+    """Refuse lines in other units than those of the training scene, where both are known.
+
+    Args:
+        scene: as read.
+        units: of its lines once they are corrected, or None where nobody says.
+        training: provenance as in run.json and in a bundle's card: ``scene.units``.
+
+    Raises:
+        InputError: the units differ, or the training scene was corrected and this one stores bare integers.
+    """
+    trained = training.get("scene", {}).get("units")
+    if trained is None or trained == units:
+        return
+    if units is not None:
+        raise InputError(
+            f"the radiometry makes {units} of {scene.name}, the model was trained on {trained}; correct the lines with "
+            "the kind of files that the training used, or train with these"
+        )
+    if scene.cube.dtype.kind in "iu" and scene.scale == 1.0:
+        raise InputError(
+            f"the model was trained on {trained}, and {scene.name} stores {scene.cube.dtype.name} without a scale: "
+            "raw counts; give their correction with --radiometry FILE.npz"
+        )
+
+
+def require_match(source: Spectra, card: Card, correction: SensorCorrection | None = None) -> None:
     """Refuse a source that does not show the bands, or names the classes, on which the model was trained.
 
     Wavelengths are compared where both sides state them.
+
+    Args:
+        source: the lines.
+        card: of the model.
+        correction: applied to the lines before the model sees them, or None; the source fits it.
 
     Raises:
         InputError: another number of bands, a band centre further than ``WAVELENGTH_TOLERANCE_NM`` from the
             model's, or truth in classes that the model does not have; the message holds the numbers.
     """
+    if correction is not None:
+        source = corrected(source, correction)
     if source.bands != card.bands:
         raise InputError(
             f"{source.name} has {source.bands} bands, the model {card.name} takes {card.bands}; give it the "

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hyperline.errors import InputError
+from hyperline.scenes.scene import Scene
+from hyperline.sensor.correction import MAX_GAIN, SensorCorrection
+from hyperline.sensor.mending import Mending
+
+# Files in band order (ENVI BIL, BSQ) are transposed on the way in; this many bands at a time stay in the first cache.
+_BANDS_AT_A_TIME = 24
+# A dark of fewer lines would bring more noise into every line than it takes drift out.
+DARK_LINES = 16
+# Marks the pixels of a corrected scene without a measurement; no measured pixel has this in all its bands.
+NODATA = -9999.0
+
 
 class Radiometry:
     """Convert lines of one strip into the units of the training scene.
 
-    A pixel is invalid where a band is NaN or infinite (also where its value overflows float32), or where
-    every band equals ``nodata``. Invalid pixels are zeroed, so that nothing non-finite reaches the model's
-    state.
+    In this order: cast; find saturated elements; subtract the dark; multiply by the gain; mend bad elements; bin
+    bands. A pixel is invalid where a band is then NaN or infinite (also where its value overflows float32), where
+    every stored band equals ``nodata``, where no element measures, and, if the correction says so, where an element in
+    use is saturated. Invalid pixels are zeroed, so that nothing non-finite reaches the model's state.
 
-    Cost a line, in passes over its samples × bands values: one cast; one product where the scales differ;
-    one test and one reduction each for floating-point lines and for a declared ``nodata``. All of them write
-    into arrays made here.
+    Cost a line, in passes over its samples × bands values: one cast; one each for a dark and for a gain (whatever
+    scales there are is part of it), or for differing scales alone; one test and one reduction each for a saturation
+    level, floating-point lines and a declared ``nodata``; one to bin. Bad elements cost by their number. All of them
+    write into arrays made here; nothing is allocated by the line.
 
     Attributes:
-        samples: cross-track samples of a line.
-        bands: spectral bands of a line.
+        samples: cross-track samples of a line, raw and converted.
+        bands: spectral bands of a converted line.
+        raw_bands: spectral bands of a line as it is stored.
+        saturated_pixels: pixels with a saturated element so far, whether they were made invalid or not.
+        dark_updates: how many times a dark measured in flight has replaced the one before.
     """
 
     def __init__(
@@ -32,45 +50,226 @@ class Radiometry:
         scale: float = 1.0,
         model_scale: float = 1.0,
         nodata: float | None = None,
+        correction: SensorCorrection | None = None,
     ) -> None:
         """Prepare for lines of (samples, bands).
 
         Args:
             samples: cross-track samples.
-            bands: spectral bands.
+            bands: spectral bands as stored.
             scale: the source's stored values times this are physical units.
             model_scale: the same for the scene the model was trained on.
             nodata: the source's declared no-data value, in stored values.
+            correction: of the sensor, for raw lines; None where the lines are converted already.
+
+        Raises:
+            InputError: the correction is for lines of another size, or for counts and ``scale`` is not 1.
         """
+        if correction is None:
+            used = np.arange(bands)
+            ranges: tuple[tuple[int, int], ...] = ((0, bands),)
+            self._bin = 1
+        else:
+            correction.require_fit("the source", samples, bands, scale, None)
+            used, self._bin = correction.used, correction.bin
+            ranges = correction.ranges or ((0, bands),)
         self.samples = samples
-        self.bands = bands
+        self.raw_bands = bands
+        self.bands = len(used) // self._bin
+        self.saturated_pixels = self.dark_updates = 0
+        self._nodata = nodata
+        self._flagged = np.empty((samples, self.bands), bool)  # scratch of the element-wise tests
+        self._stored = np.empty((samples, bands), bool) if nodata is not None else None
+        self._some = np.empty(samples, bool)
+        # Where each range of stored bands goes.
+        ends = np.cumsum([stop - start for start, stop in ranges])
+        self._ranges = [
+            (slice(start, stop), slice(int(end) - stop + start, int(end)))
+            for (start, stop), end in zip(ranges, ends, strict=True)
+        ]
+        self._work = np.empty((samples, len(used)), np.float32) if self._bin > 1 else None
+
         ratio = scale / model_scale
         # Files state scales as decimal text: 1/10000 and 1e-4 are the same scale.
-        self._ratio = None if np.isclose(ratio, 1.0, rtol=1e-6, atol=0.0) else np.float32(ratio)
-        self._nodata = nodata
-        self._test = np.empty((samples, bands), bool)  # scratch of the element-wise tests
-        self._some = np.empty(samples, bool)
+        ratio = 1.0 if np.isclose(ratio, 1.0, rtol=1e-6, atol=0.0) else ratio
+        factor = ratio / self._bin  # a mean is a sum of parts
+        self._gain: NDArray[np.float32] | np.float32 | None = None if factor == 1.0 else np.float32(factor)
+        self._dark: NDArray[np.float32] | None = None
+        self._level: np.float32 | None = None
+        self._mending: Mending | None = None
+        self._dead: NDArray[np.bool_] | None = None
+        if correction is not None:
+            self._prepare(correction, used, factor)
+
+    def _prepare(self, correction: SensorCorrection, used: NDArray[np.intp], factor: float) -> None:
+        """Cut the tables to the bands in use; what a bad element holds becomes harmless."""
+        bad: NDArray[np.bool_] | None = None
+        if correction.bad is not None and correction.bad[:, used].any():
+            bad = np.take(correction.bad, used, axis=1)  # [:, used] would lie in memory band by band
+            self._mending = Mending(bad, used, correction.mend)
+            self._dead = self._mending.dead if self._mending.dead.any() else None
+        self._bad, self._good = bad, None if bad is None else ~bad
+        if correction.gain is not None:
+            gain = np.take(correction.gain, used, axis=1) * np.float64(factor)
+            if bad is not None:
+                gain[bad] = 1.0
+            if not gain.max() < MAX_GAIN:
+                raise InputError(
+                    f"the gain and the scale of the training scene make {gain.max():g} units a count, the most is "
+                    f"{MAX_GAIN:g}; check the units of the gain"
+                )
+            self._gain = gain.astype(np.float32)
+        if correction.dark is not None:
+            self._dark = np.take(correction.dark, used, axis=1).astype(np.float32)
+            if bad is not None:
+                self._dark[bad] = 0.0
+            self._next_dark = np.empty_like(self._dark)
+            self._dark_line = np.empty_like(self._dark)
+        self._dark_count = 0
+        if correction.saturation is not None:
+            self._level = np.float32(correction.saturation)
+            self._over = np.empty((self.samples, len(used)), bool)
+            self._saturated = np.empty(self.samples, bool)
+            self._saturated_is_invalid = correction.on_saturation == "invalid"
 
     def convert(self, values: NDArray[Any], line: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
         """Convert one line in place.
 
         Args:
-            values: (sample, band) stored values, any real dtype.
-            line: (sample, band) float32, overwritten.
+            values: (sample, raw band) stored values, any real dtype.
+            line: (sample, band) float32, C-contiguous, overwritten.
             valid: (sample,) bool, overwritten.
         """
+        work = line if self._work is None else self._work
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found below
-            np.copyto(line, values, casting="unsafe")
-            if self._ratio is not None:
-                np.multiply(line, self._ratio, out=line)
+            self._cast(values, work)
+            if self._level is not None:
+                self._find_saturated(work, self._level)
+            if self._dark is not None:
+                if self._dark_count >= DARK_LINES:
+                    self._swap_dark()
+                np.subtract(work, self._dark, out=work)
+            if self._gain is not None:
+                np.multiply(work, self._gain, out=work)
+            if self._mending is not None:
+                self._mending.mend(work)
+            if self._bin > 1:
+                np.add(work[:, 0 :: self._bin], work[:, 1 :: self._bin], out=line)
+                for band in range(2, self._bin):
+                    np.add(line, work[:, band :: self._bin], out=line)
         if values.dtype.kind == "f":
-            np.isfinite(line, out=self._test)
-            np.all(self._test, axis=-1, out=valid)
+            np.isfinite(line, out=self._flagged)
+            np.all(self._flagged, axis=-1, out=valid)
         else:
             valid[:] = True
         if self._nodata is not None:
-            np.not_equal(values, self._nodata, out=self._test)
-            np.any(self._test, axis=-1, out=self._some)
+            np.not_equal(values, self._nodata, out=self._stored)
+            np.any(self._stored, axis=-1, out=self._some)
             np.logical_and(valid, self._some, out=valid)
+        if self._dead is not None:
+            np.greater(valid, self._dead, out=valid)  # valid and not dead
+        if self._level is not None and self._saturated_is_invalid:
+            np.greater(valid, self._saturated, out=valid)
         if not valid.all():
             line[~valid] = 0.0
+
+    def update_dark(self, lines: NDArray[Any]) -> None:
+        """Take in lines that the source saw with its shutter closed.
+
+        Their running mean replaces the dark before the next line is converted, once it is made of ``DARK_LINES``
+        lines or more; fewer wait for those of the next closing. The next closing then begins a new mean, so that the
+        dark follows the temperature of the detector. Call it between calls of ``convert``, from the same thread: a
+        line is converted with one dark, never with two. A line that holds NaN or infinities is left out.
+
+        Args:
+            lines: (sample, raw band) or (line, sample, raw band) stored values, any real dtype.
+
+        Raises:
+            InputError: lines of another size, or the correction has no dark to replace.
+        """
+        if self._dark is None:
+            raise InputError("the radiometry has no dark that dark lines could replace; make it with --dark")
+        lines = lines[None] if lines.ndim == 2 else lines
+        if lines.shape[1:] != (self.samples, self.raw_bands):
+            raise InputError(
+                f"dark lines of {' × '.join(map(str, lines.shape[1:]))} values; the radiometry is for "
+                f"{self.samples} samples × {self.raw_bands} bands"
+            )
+        for values in lines:
+            with np.errstate(over="ignore", invalid="ignore"):  # looked for below
+                self._cast(values, self._dark_line)
+                if self._bad is not None:
+                    np.copyto(self._dark_line, 0.0, where=self._bad)
+                if values.dtype.kind == "f" and not np.isfinite(self._dark_line.sum()):
+                    continue
+            self._dark_count += 1
+            if self._dark_count == 1:
+                np.copyto(self._next_dark, self._dark_line)
+                continue
+            np.subtract(self._dark_line, self._next_dark, out=self._dark_line)
+            np.multiply(self._dark_line, np.float32(1 / self._dark_count), out=self._dark_line)
+            np.add(self._next_dark, self._dark_line, out=self._next_dark)
+
+    def _swap_dark(self) -> None:
+        assert self._dark is not None
+        self._dark, self._next_dark = self._next_dark, self._dark
+        self._dark_count = 0
+        self.dark_updates += 1
+
+    def _cast(self, values: NDArray[Any], work: NDArray[np.float32]) -> None:
+        """Copy the bands in use as float32."""
+        by_band = abs(values.strides[0]) < abs(values.strides[1])
+        for stored, used in self._ranges:
+            source, target = values[:, stored], work[:, used]
+            bands = target.shape[1]
+            step = _BANDS_AT_A_TIME if by_band else bands
+            for band in range(0, bands, step):
+                np.copyto(target[:, band : band + step], source[:, band : band + step], casting="unsafe")
+
+    def _find_saturated(self, work: NDArray[np.float32], level: np.float32) -> None:
+        """Look for saturated elements in counts; a bad element may stand at any value."""
+        np.greater_equal(work, level, out=self._over)
+        if self._good is not None:
+            np.logical_and(self._over, self._good, out=self._over)
+        np.any(self._over, axis=-1, out=self._saturated)
+        self.saturated_pixels += int(np.count_nonzero(self._saturated))
+
+
+def correct_scene(scene: Scene, correction: SensorCorrection) -> Scene:
+    """Correct a scene line by line, in memory.
+
+    Returns:
+        The scene with a float32 cube in ``correction.units``, its bands selected and binned. Pixels that the flight
+        would not classify hold ``NODATA`` in every band.
+
+    Raises:
+        InputError: the scene does not hold raw lines of this sensor, or none of its pixels carries a measurement.
+    """
+    correction.require_fit(scene.name, scene.samples, scene.bands, scene.scale, scene.wavelengths_nm)
+    radiometry = Radiometry(scene.samples, scene.bands, nodata=scene.nodata, correction=correction)
+    cube = np.empty((scene.lines, scene.samples, radiometry.bands), np.float32)
+    valid = np.empty(scene.samples, bool)
+    usable = 0
+    for values, line in zip(scene.cube, cube, strict=True):
+        radiometry.convert(values, line, valid)
+        line[~valid] = NODATA
+        usable += int(np.count_nonzero(valid))
+    invalid = scene.lines * scene.samples - usable
+    if not usable:
+        raise InputError(
+            f"{scene.name}: none of its {invalid} pixels carries a measurement, {radiometry.saturated_pixels} are "
+            "saturated; check the saturation level and the bad-element map"
+        )
+    notes = scene.notes
+    if radiometry.saturated_pixels:
+        notes += (f"{radiometry.saturated_pixels} pixels are saturated",)
+    if invalid:
+        notes += (f"{invalid} pixels carry no measurement",)
+    return replace(
+        scene,
+        cube=cube,
+        wavelengths_nm=correction.model_wavelengths_nm(scene.wavelengths_nm),
+        nodata=NODATA if invalid else None,
+        units=correction.units,
+        notes=notes,
+    )

@@ -29,6 +29,7 @@ from hyperline.runtime.records import Record
 from hyperline.runtime.ring import WRONG_SIZE, LineRing, Policy, Slot
 from hyperline.runtime.sources import Line, Source
 from hyperline.runtime.writer import Writer
+from hyperline.sensor import SensorCorrection
 
 _LOG = logging.getLogger(__name__)
 
@@ -81,6 +82,8 @@ class Counters:
         missed: blocks above their deadline.
         failed: blocks that no engine could classify; their lines are dropped.
         invalid_pixels: pixels without a measurement in lines that were not rejected.
+        saturated_pixels: pixels with a saturated element, where the correction gives a level; it says whether they are
+            invalid.
         late_lines: lines taken over more than a whole block behind their due time.
         state_repaired, state_rolled_back: see `StateGuard`.
     """
@@ -96,6 +99,7 @@ class Counters:
     missed: int = 0
     failed: int = 0
     invalid_pixels: int = 0
+    saturated_pixels: int = 0
     late_lines: int = 0
     state_repaired: int = 0
     state_rolled_back: int = 0
@@ -124,6 +128,7 @@ class Flight:
         chain: EngineChain,
         card: Card,
         options: LoopOptions,
+        correction: SensorCorrection | None = None,
         *,
         counters: Counters | None = None,
         confusion: NDArray[np.int64] | None = None,
@@ -137,13 +142,19 @@ class Flight:
             chain: the engines.
             card: of the model.
             options: how to fly.
+            correction: of the sensor, for a source of raw lines.
             counters: of a checkpoint, to go on from it; likewise the next three.
             confusion: up to there.
             next_index: of the line that comes next.
             state: of the engine.
         """
-        radiometry = Radiometry(
-            source.samples, source.bands, scale=source.scale, model_scale=card.scale, nodata=source.nodata
+        self._radiometry = radiometry = Radiometry(
+            source.samples,
+            source.bands,
+            scale=source.scale,
+            model_scale=card.scale,
+            nodata=source.nodata,
+            correction=correction,
         )
         block = card.block_lines
         paced = source.rate is not None  # what nothing paces can wait
@@ -244,7 +255,8 @@ class Flight:
         received, dropped = ring.settle()
         counters.received = self._before + received
         counters.invalid_pixels += self._assembler.invalid_pixels
-        self._assembler.invalid_pixels = 0
+        counters.saturated_pixels += self._radiometry.saturated_pixels
+        self._assembler.invalid_pixels = self._radiometry.saturated_pixels = 0
         if self._guard is not None:
             counters.state_repaired += self._guard.repaired
             counters.state_rolled_back += self._guard.rolled_back

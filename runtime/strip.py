@@ -30,6 +30,7 @@ from hyperline.runtime.sinks.envi import repair_maps
 from hyperline.runtime.sources import Source
 from hyperline.runtime.sources.files import SceneSource
 from hyperline.runtime.writer import Result, Writer
+from hyperline.sensor import SensorCorrection
 
 SUMMARY = "summary.json"
 PICTURE = "classes.png"
@@ -93,6 +94,7 @@ class RunSummary:
     late_lines: int
     latest_ms: float
     invalid_pixels: int
+    saturated_pixels: int
     interrupted: bool
     resumed: bool
     seconds: float
@@ -134,6 +136,7 @@ def run_strip(
     engine: str = "ort-cpu",
     precision: str = "fp32",
     threads: int | None = None,
+    correction: SensorCorrection | None = None,
     overwrite: bool = False,
     resume: bool = False,
     options: LoopOptions | None = None,
@@ -153,6 +156,7 @@ def run_strip(
         engine: a key of ``ENGINES``; engines that stand after it there take over where it fails.
         precision: which of the bundle's models.
         threads: threads of the engine; None for every CPU that this process may run on.
+        correction: of the sensor, for a source of raw lines; None where they are converted already.
         overwrite: replace the run that ``out`` holds.
         resume: go on with the run that ``out`` holds, from its last checkpoint: what comes out is, to the byte, what
             the run would have been without the interruption.
@@ -165,7 +169,9 @@ def run_strip(
         HyperlineError: the engine failed or its self-test did, the disk failed, or lines are unaccounted for.
     """
     card = bundle.card
-    require_match(source, card)
+    if correction is not None:
+        correction.require_fit(source.name, source.samples, source.bands, source.scale, source.wavelengths_nm)
+    require_match(source, card, correction)
     model = bundle.model(precision)
     loaders = [(name, partial(load_engine, name, model, card, threads, precision)) for name in engines_from(engine)]
     chain = EngineChain(loaders, bundle.golden())
@@ -178,7 +184,7 @@ def run_strip(
     start = _resume(out, facts) if resume else _claim(out, overwrite)
     if resume and isinstance(source, SceneSource):
         source = source.starting_at(start.flight["next_index"])
-    flight = Flight(source, chain, card, options or LoopOptions(), **start.flight)
+    flight = Flight(source, chain, card, options or LoopOptions(), correction, **start.flight)
     shape = (card.block_lines, flight.padded_samples)
     sink = EnviSink(out, card.block_lines, source.samples, card.class_names, start.lines)
     with sink:
@@ -235,6 +241,7 @@ def _summary(
         late_lines=counters.late_lines,
         latest_ms=flight.latest * 1e3,
         invalid_pixels=counters.invalid_pixels,
+        saturated_pixels=counters.saturated_pixels,
         interrupted=flight.interrupted,
         resumed=resumed,
         seconds=seconds,

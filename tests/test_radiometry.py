@@ -1,12 +1,16 @@
-"""Radiometry: units of the training scene, and nothing non-finite past this point."""
+"""Radiometry: units of the training scene, nothing non-finite past this point, and raw lines corrected."""
+
+import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperline.radiometry import Radiometry
-from hyperline.scenes import valid_pixels
+from hyperline.errors import InputError
+from hyperline.radiometry import DARK_LINES, NODATA, Radiometry, correct_scene
+from hyperline.scenes import InvalidPixels, Scene, describe_invalid, valid_pixels
+from hyperline.sensor import SensorCorrection
 
 DTYPES = ("u1", "<u2", ">u2", "<i4", "<f4", ">f4", "<f8")
 
@@ -55,3 +59,200 @@ def test_a_value_that_overflows_float32_makes_its_pixel_invalid_without_a_warnin
     line, valid = convert(np.array([[1e300, 1.0], [1.0, 2.0]]))
     assert valid.tolist() == [False, True]
     assert np.isfinite(line).all()
+
+
+def reference(values: np.ndarray, correction: SensorCorrection, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """One line element by element, in float64: converted values and the samples with a saturated element."""
+    used = correction.used.tolist()
+    bad = np.zeros((correction.samples, correction.bands), bool) if correction.bad is None else correction.bad
+    dark = 0.0 if correction.dark is None else correction.dark.astype(float)
+    gain = 1.0 if correction.gain is None else correction.gain.astype(float)
+    line = (values.astype(float) - dark) * gain / scale
+    mended = line.copy()
+    for sample, band in np.argwhere(bad):
+        if band not in used:
+            continue
+        spectrum = correction.mend == "spectrum"
+        at, near = (band, used) if spectrum else (sample, range(correction.samples))
+        good = [place for place in near if not (bad[sample, place] if spectrum else bad[place, band])]
+        if good:
+            mended[sample, band] = np.interp(at, good, [line[sample, p] if spectrum else line[p, band] for p in good])
+    level = np.inf if correction.saturation is None else correction.saturation
+    saturated = ((values >= level) & ~bad)[:, used].any(axis=1)
+    return mended[:, used].reshape(correction.samples, -1, correction.bin).mean(axis=2), saturated
+
+
+@st.composite
+def corrections(draw: st.DrawFn) -> SensorCorrection:
+    samples, bands = draw(st.integers(1, 7)), draw(st.integers(1, 40))
+    generator = np.random.default_rng(draw(st.integers(0, 2**32)))
+    bin = draw(st.integers(1, 4))
+    edges = sorted(draw(st.sets(st.integers(0, bands), min_size=2, max_size=4)))
+    pairs = zip(edges[::2], edges[1::2], strict=False)
+    ranges = tuple((start, stop - (stop - start) % bin) for start, stop in pairs if stop - start >= bin)
+    if not ranges:
+        ranges, bin = (), 1
+    bad = generator.random((samples, bands)) < draw(st.sampled_from([0.0, 0.2, 0.7]))
+    mend = draw(st.sampled_from(["spectrum", "line"]))
+    bad[generator.integers(samples)] = False  # one sample whole: every band can be mended along the line
+    dark = generator.uniform(0, 50, (samples, bands)).astype(np.float32)
+    gain = generator.uniform(0.5, 2, (samples, bands)).astype(np.float32)
+    dark[bad] = gain[bad] = np.nan
+    return SensorCorrection(
+        samples,
+        bands,
+        dark=dark if draw(st.booleans()) else None,
+        gain=gain if draw(st.booleans()) else None,
+        bad=bad if draw(st.booleans()) or not np.isfinite(dark).all() else None,
+        mend=mend,
+        saturation=draw(st.sampled_from([None, 950.0])),
+        on_saturation=draw(st.sampled_from(["invalid", "count"])),
+        ranges=ranges,
+        bin=bin,
+    )
+
+
+@given(corrections(), st.sampled_from(["<u2", ">u2", "<f4"]), st.booleans(), st.sampled_from([1.0, 1e-4]))
+def test_a_correction_is_what_its_formula_says(
+    correction: SensorCorrection, dtype: str, by_band: bool, model_scale: float
+) -> None:
+    size = (correction.samples, correction.bands)
+    values = np.random.default_rng(1).integers(0, 1000, size).astype(dtype)
+    if by_band:
+        values = np.asfortranarray(values)
+    radiometry = Radiometry(*size, model_scale=model_scale, correction=correction)
+    line = np.full((correction.samples, correction.model_bands), np.nan, np.float32)
+    valid = np.zeros(correction.samples, bool)
+    for times in (1, 2):  # whatever a line leaves behind must not reach the next
+        radiometry.convert(values, line, valid)
+        expected, saturated = reference(values, correction, model_scale)
+        dead = np.zeros_like(valid)
+        if correction.bad is not None and correction.mend == "spectrum":
+            dead = correction.bad[:, correction.used].all(axis=1)
+        np.testing.assert_array_equal(valid, ~dead & ~(saturated & (correction.on_saturation == "invalid")))
+        assert radiometry.saturated_pixels == times * saturated.sum()
+        np.testing.assert_allclose(line[valid], expected[valid], rtol=1e-5, atol=1e-3 / model_scale)
+        assert not line[~valid].any()
+
+
+def test_a_line_allocates_nothing() -> None:
+    samples, bands = 1024, 224
+    generator = np.random.default_rng(0)
+    table = generator.uniform(1, 2, (samples, bands)).astype(np.float32)
+    bad = generator.random((samples, bands)) < 0.01
+    correction = SensorCorrection(samples, bands, dark=table, gain=table, bad=bad, saturation=4095.0, bin=2)
+    radiometry = Radiometry(samples, bands, nodata=0, correction=correction)
+    values = generator.integers(1, 4000, (samples, bands)).astype(np.uint16)
+    line, valid = np.empty((samples, bands // 2), np.float32), np.empty(samples, bool)
+    radiometry.convert(values, line, valid)
+    radiometry.update_dark(values)
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            radiometry.convert(values, line, valid)
+            radiometry.update_dark(values)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < samples * bands / 2  # NumPy casts through a buffer of its own; the smallest scratch is twice this
+
+
+def dark_lines(count: int, level: float, samples: int = 3, bands: int = 4) -> np.ndarray:
+    return np.random.default_rng(int(level)).normal(level, 2, (count, samples, bands)).round().astype(np.uint16)
+
+
+def flat_sensor(**options: object) -> Radiometry:
+    table = np.full((3, 4), 100, np.float32)
+    return Radiometry(3, 4, correction=SensorCorrection(3, 4, dark=table, **options))
+
+
+def converted(radiometry: Radiometry, level: int) -> np.ndarray:
+    line, valid = np.empty((3, 4), np.float32), np.empty(3, bool)
+    radiometry.convert(np.full((3, 4), level, np.uint16), line, valid)
+    return line
+
+
+def test_the_mean_of_dark_lines_replaces_the_dark_between_two_lines() -> None:
+    radiometry = flat_sensor()
+    lines = dark_lines(DARK_LINES + 5, 120)
+    for line in lines[:DARK_LINES]:
+        radiometry.update_dark(line)
+    radiometry.update_dark(lines[DARK_LINES:])
+    assert radiometry.dark_updates == 0
+    np.testing.assert_allclose(converted(radiometry, 500), 500 - lines.mean(axis=0), rtol=1e-5)
+    assert radiometry.dark_updates == 1
+    # The next closing of the shutter begins anew: the detector has warmed up.
+    later = dark_lines(DARK_LINES, 180)
+    radiometry.update_dark(later)
+    np.testing.assert_allclose(converted(radiometry, 500), 500 - later.mean(axis=0), rtol=1e-5)
+    assert radiometry.dark_updates == 2
+
+
+def test_too_few_dark_lines_wait_for_those_of_the_next_closing() -> None:
+    radiometry = flat_sensor()
+    lines = dark_lines(DARK_LINES, 120)
+    radiometry.update_dark(lines[:-1])
+    np.testing.assert_array_equal(converted(radiometry, 500), 400)
+    radiometry.update_dark(lines[-1])
+    np.testing.assert_allclose(converted(radiometry, 500), 500 - lines.mean(axis=0), rtol=1e-5)
+
+
+def test_a_dark_line_with_nan_is_left_out() -> None:
+    radiometry = flat_sensor()
+    lines = dark_lines(DARK_LINES, 120).astype(np.float32)
+    broken = lines[0].copy()
+    broken[1, 2] = np.nan
+    radiometry.update_dark(broken)
+    radiometry.update_dark(lines)
+    np.testing.assert_allclose(converted(radiometry, 500), 500 - lines.mean(axis=0), rtol=1e-5)
+
+
+def test_bad_elements_do_not_disturb_a_dark_measured_in_flight() -> None:
+    bad = np.zeros((3, 4), bool)
+    bad[1, 2] = True
+    radiometry = flat_sensor(bad=bad)
+    lines = dark_lines(DARK_LINES, 120).astype(np.float32)
+    lines[:, 1, 2] = np.nan
+    radiometry.update_dark(lines)
+    line = converted(radiometry, 500)
+    assert radiometry.dark_updates == 1
+    np.testing.assert_allclose(line[1, 2], (line[1, 1] + line[1, 3]) / 2, rtol=1e-6)
+
+
+def test_dark_lines_that_fit_nothing_are_refused_with_their_size() -> None:
+    with pytest.raises(InputError, match="dark lines of 4 × 3 values; the radiometry is for 3 samples × 4 bands"):
+        flat_sensor().update_dark(np.zeros((4, 3), np.uint16))
+    with pytest.raises(InputError, match="no dark that dark lines could replace; make it with --dark"):
+        Radiometry(3, 4).update_dark(np.zeros((3, 4), np.uint16))
+
+
+def test_a_scene_is_corrected_as_the_flight_corrects_it_and_keeps_its_labels() -> None:
+    generator = np.random.default_rng(0)
+    cube = generator.integers(100, 1000, (6, 3, 4)).astype(np.uint16)
+    cube[2, 1, 3] = 4095
+    labels = generator.integers(0, 3, (6, 3)).astype(np.uint8)
+    correction = SensorCorrection(
+        3,
+        4,
+        dark=np.full((3, 4), 10, np.float32),
+        saturation=4095,
+        bin=2,
+        wavelengths_nm=np.array([500.0, 502, 504, 506]),
+    )
+    scene = correct_scene(Scene("strip", cube, labels), correction)
+    expected = (cube.astype(float) - 10).reshape(6, 3, 2, 2).mean(axis=3)
+    usable = valid_pixels(scene.cube, scene.nodata)
+    assert not usable[2, 1]
+    assert usable.sum() == 17
+    np.testing.assert_allclose(scene.cube[usable], expected[usable], rtol=1e-6)
+    assert (scene.units, scene.scale, scene.nodata) == ("counts", 1.0, NODATA)
+    assert scene.wavelengths_nm is not None
+    assert scene.wavelengths_nm.tolist() == [501, 505]
+    assert scene.labels is labels
+    assert "1 pixels are saturated" in scene.notes
+    assert describe_invalid(scene) == InvalidPixels(not_finite=0, first=None, nodata=1)
+
+
+def test_a_scene_without_one_usable_pixel_is_refused_with_the_count() -> None:
+    with pytest.raises(InputError, match="none of its 6 pixels carries a measurement, 6 are saturated"):
+        correct_scene(Scene("strip", np.full((2, 3, 4), 5000)), SensorCorrection(3, 4, saturation=4095))

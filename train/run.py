@@ -192,6 +192,7 @@ def _describe(scene: Scene, notes: list[str]) -> dict[str, Any]:
         "class_names": list(scene.class_names),
         "wavelengths_nm": None if wavelengths is None else [float(w) for w in wavelengths],
         "scale": scene.scale,
+        "units": scene.units,
         "nodata": scene.nodata,
         "composite_bands": list(composite_bands(scene, scene.bands)),
         "notes": notes,

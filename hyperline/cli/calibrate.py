@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hyperline.cli.options import percent, read_noted, stderr
+from hyperline.cli.options import percent, radiometry_option, read_noted, stderr
 
 if TYPE_CHECKING:
     from hyperline.bundle import Bundle
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.argument("bundle_file", metavar="FILE.hlb", type=click.Path(path_type=Path))
 @click.option("--lines", "scene_spec", metavar="SCENE", required=True, help="Real lines of the sensor.")
 @click.option("--labels", metavar="PATH", help="Label map, where SCENE holds none.")
+@radiometry_option
 @click.option("--precision", type=click.Choice(["fp16", "int8"]), required=True, help="What to make.")
 @click.option(
     "--budget",
@@ -70,6 +71,7 @@ def calibrate(
     bundle_file: Path,
     scene_spec: str,
     labels: str | None,
+    radiometry: Path | None,
     precision: str,
     budget: float | None,
     class_budget: float | None,
@@ -118,7 +120,7 @@ def calibrate(
         points * usual.class_points / usual.points if class_budget is None else class_budget,
         usual.agreement if agreement is None else agreement / 100,
     )
-    lines = read_lines(read_noted(scene_spec, labels, console), bundle.card)
+    lines = read_lines(read_noted(scene_spec, labels, console, radiometry), bundle.card)
     for warning in lines.warnings:
         console.print(f"warning: {lines.name}: {warning}")
     if not lines.truth.any():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hyperline.cli.options import BlockLines, percent, progress_bar, read_noted, stderr
+from hyperline.cli.options import BlockLines, percent, progress_bar, radiometry_option, read_noted, stderr
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.argument("model", metavar="RUN|BUNDLE", type=click.Path(path_type=Path, exists=True))
 @click.argument("scene_spec", metavar="SCENE")
 @click.option("--labels", metavar="PATH", help="Label map, where SCENE holds none.")
+@radiometry_option
 @click.option(
     "--block-lines",
     type=BlockLines("full"),
@@ -37,6 +38,7 @@ def evaluate(
     model: Path,
     scene_spec: str,
     labels: str | None,
+    radiometry: Path | None,
     block_lines: int | str | None,
     engine: str,
     precision: str,
@@ -50,11 +52,12 @@ def evaluate(
     bundle are compared: the change is from that one to this.
     """
     from hyperline.errors import InputError
+    from hyperline.match import require_units
     from hyperline.metrics import Metrics
     from hyperline.splits import held_out
 
     console = stderr()
-    scene = read_noted(scene_spec, labels, console)
+    scene = read_noted(scene_spec, labels, console, radiometry)
     other = None
     if model.is_dir():
         if against is not None:
@@ -68,7 +71,9 @@ def evaluate(
         class_map, facts = _of_bundle(model, scene, engine, precision, threads, console)
         if against is not None:
             other, _ = _of_bundle(model, scene, engine, against, threads, console)
-    truth, own = held_out(scene, facts.pop("training"))
+    training = facts.pop("training")
+    require_units(scene, scene.units, training)
+    truth, own = held_out(scene, training)
     if truth is None:
         raise InputError(f"{scene.name} has no labels to judge by; give a label map with --labels PATH")
     names: tuple[str, ...] = facts.pop("class_names")

@@ -15,6 +15,7 @@ from hyperline.errors import HyperlineError
 # command -> (module under hyperline.cli, function). Modules load when used, so that `run` never waits for torch.
 COMMANDS = {
     "demo": ("demo", "demo"),
+    "radiometry": ("radiometry", "radiometry"),
     "train": ("train", "train"),
     "evaluate": ("evaluate", "evaluate"),
     "export": ("export", "export"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from hyperline.scenes import Scene
+    from hyperline.sensor import SensorCorrection
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class BlockLines(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
@@ -36,6 +40,99 @@ class BlockLines(click.ParamType):  # type: ignore[type-arg]  # generic only sin
         return lines
 
 
+class BandRanges(click.ParamType):  # type: ignore[type-arg]
+    """START:STOP, several with commas, counted from 0 and without STOP."""
+
+    name = "bands"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a tuple of (start, stop)."""
+        if isinstance(value, tuple):
+            return value
+        ranges = []
+        for part in value.split(","):
+            start, colon, stop = part.partition(":")
+            if not colon or not start.strip().isdecimal() or not stop.strip().isdecimal():
+                self.fail(f"{part!r} is no START:STOP, such as 0:100 or 3:100,120:200", param, ctx)
+            ranges.append((int(start), int(stop)))
+        return tuple(ranges)
+
+
+def sensor_options(command: _Command) -> _Command:
+    """Give a command the options that :func:`hyperline.sensor.make_correction` takes, under their names."""
+    path = click.Path(path_type=str)
+    for option in reversed(
+        (
+            click.option("--dark", metavar="PATH", type=path, help="Raw lines seen with the shutter closed."),
+            click.option("--white", metavar="PATH", type=path, help="Raw lines of a white panel: gives reflectance."),
+            click.option("--panel", type=float, metavar="R", help="Reflectance of that panel.  [default: 1]"),
+            click.option("--gain", metavar="PATH", type=path, help="Table of radiance per count."),
+            click.option("--bad", metavar="PATH", type=path, help="Table that is not 0 where an element is bad."),
+            click.option(
+                "--unusable",
+                type=click.Choice(["refuse", "bad"]),
+                help="Elements whose white is not above dark, or whose gain is none.  [default: refuse]",
+            ),
+            click.option(
+                "--mend",
+                type=click.Choice(["spectrum", "line"]),
+                help="Fill bad elements from their neighbours along this.  [default: spectrum]",
+            ),
+            click.option("--saturation", metavar="COUNTS", type=float, help="Counts at which an element is saturated."),
+            click.option(
+                "--on-saturation",
+                type=click.Choice(["invalid", "count"]),
+                help="What becomes of a saturated pixel.  [default: invalid]",
+            ),
+            click.option("--bands", metavar="A:B[,C:D]", type=BandRanges(), help="Raw bands to use."),
+            click.option("--bin", metavar="N", type=click.IntRange(min=1), help="Make one band of N neighbours."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def radiometry_option(command: _Command) -> _Command:
+    """Give a command ``--radiometry``, for scenes of raw lines."""
+    return click.option(
+        "--radiometry",
+        metavar="FILE.npz",
+        type=click.Path(path_type=Path),
+        help="Correction of the sensor, for raw lines: see hyperline radiometry make.",
+    )(command)
+
+
+def correction_of(
+    radiometry: Path | None, sensor: dict[str, Any], size: tuple[int, int], console: Console
+) -> SensorCorrection | None:
+    """Read or make the correction that the options of a command ask for.
+
+    Args:
+        radiometry: a file, or None.
+        sensor: of :func:`sensor_options`; None for options that were not given.
+        size: (samples, bands) of the raw lines.
+        console: for what had to be assumed.
+
+    Raises:
+        InputError: both a file and options were given, or either is of no use.
+    """
+    from hyperline.errors import InputError
+    from hyperline.sensor import make_correction, read_correction
+
+    given = {name: value for name, value in sensor.items() if value is not None}
+    if radiometry is not None:
+        if given:
+            first = next(iter(given)).replace("_", "-")
+            raise InputError(f"{radiometry} says all of the sensor; leave out --{first}, or the file")
+        return read_correction(radiometry)
+    if not given:
+        return None
+    correction, notes = make_correction(**given, size=size)
+    for note in notes:
+        console.print(f"note: {note}")
+    return correction
+
+
 def stderr() -> Console:
     """Return the console for everything that is not the answer; stdout is for the answer."""
     from rich.console import Console
@@ -55,11 +152,15 @@ def progress_bar(console: Console) -> Iterator[Progress]:
         yield progress
 
 
-def read_noted(spec: str, labels: str | None, console: Console) -> Scene:
-    """Read a scene and show what its reader had to assume."""
+def read_noted(spec: str, labels: str | None, console: Console, radiometry: Path | None = None) -> Scene:
+    """Read a scene, correct it where ``radiometry`` is given, and show what its reader had to assume."""
+    from hyperline.radiometry import correct_scene
     from hyperline.scenes import read_scene
+    from hyperline.sensor import read_correction
 
     scene = read_scene(spec, labels)
+    if radiometry is not None:
+        scene = correct_scene(scene, read_correction(radiometry))
     for note in scene.notes:
         console.print(f"note: {note}")
     return scene

@@ -5,11 +5,18 @@ from __future__ import annotations
 import json
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from hyperline.cli.options import percent, progress_bar, stderr
+from hyperline.cli.options import (
+    correction_of,
+    percent,
+    progress_bar,
+    radiometry_option,
+    sensor_options,
+    stderr,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,6 +26,7 @@ if TYPE_CHECKING:
     from hyperline.runtime.sources.wire import WireSource
     from hyperline.runtime.strip import RunSummary
     from hyperline.scenes import Scene
+    from hyperline.sensor import SensorCorrection
 
 
 @click.command()
@@ -42,6 +50,8 @@ if TYPE_CHECKING:
 )
 @click.option("--threads", metavar="N", type=click.IntRange(min=1), help="Threads of the engine [default: all CPUs].")
 @click.option("--labels", metavar="PATH", type=click.Path(), help="Label map to score against; replaces the scene's.")
+@radiometry_option
+@sensor_options
 @click.option(
     "--repeat",
     metavar="N",
@@ -96,8 +106,12 @@ def run(
     guards: bool,
     picture: bool,
     as_json: bool,
+    radiometry: Path | None,
+    **sensor: Any,
 ) -> None:
     """Classify a strip line by line, with the model in FILE.hlb.
+
+    Raw lines are corrected as they come, by a file of hyperline radiometry make or by --dark, --white and so on.
 
     DIR gets classes.hdr and .img, confidence.hdr and .img (ENVI, readable while the strip is flown),
     summary.json, and classes.png. Ctrl-C ends the strip early and keeps what was flown. After a crash or a power cut,
@@ -107,7 +121,8 @@ def run(
 
     from hyperline.bundle import read_bundle
     from hyperline.errors import HyperlineError
-    from hyperline.match import require_match
+    from hyperline.match import require_match, require_units
+    from hyperline.radiometry import correct_scene
     from hyperline.runtime.flight import LoopOptions
     from hyperline.runtime.sinks import EnviSink
     from hyperline.runtime.sources import open_source
@@ -122,15 +137,21 @@ def run(
     if is_wire(source_spec):
         console.print(f"waiting for a sender at {source_spec}")
     source = open_source(source_spec, rate=rate, repeat=repeat, labels=labels, patience=patience)
+    correction = correction_of(radiometry, sensor, (source.samples, source.bands), console)
     scene, own = None, False
     if isinstance(source, SceneSource):
         scene = source.scene
         for note in scene.notes:
             console.print(f"note: {note}")
-        # before a word about its labels
-        require_match(replace(source, scene=replace(scene, labels=None)), bundle.card)
+        if correction is not None:
+            correction.require_fit(scene.name, scene.samples, scene.bands, scene.scale, scene.wavelengths_nm)
+        # Raw lines taken for corrected ones have the wrong bands too; and all this before a word about labels.
+        require_units(scene, correction.units if correction else scene.units, bundle.card.training)
+        require_match(replace(source, scene=replace(scene, labels=None)), bundle.card, correction)
         scene = _comparable(scene, bundle, labels is not None, console)
-        truth, own = held_out(scene, bundle.card.training)
+        # The training scene is known by its corrected values.
+        judged = correct_scene(scene, correction) if correction and scene.labels is not None else scene
+        truth, own = held_out(judged, bundle.card.training)
         source = replace(source, scene=replace(scene, labels=truth))
     with progress_bar(console) as progress:
         task = progress.add_task(f"lines of {source.name}", total=source.lines)
@@ -141,6 +162,7 @@ def run(
             engine=engine,
             precision=precision,
             threads=threads,
+            correction=correction,
             overwrite=overwrite,
             resume=resume,
             options=LoopOptions(policy=policy, ring_lines=ring, max_gap=max_gap, guards=guards),
@@ -148,7 +170,7 @@ def run(
         )
     written = [out / name for name in (*EnviSink.FILES, SUMMARY)]
     if picture and summary.lines and scene is not None:  # nobody keeps the lines of a wire
-        drawn = draw(out, scene, bundle, summary, console)
+        drawn = draw(out, scene, bundle, summary, console, correction)
         written += [drawn] if drawn else []
     if as_json:
         click.echo(json.dumps(summary.as_dict()))
@@ -206,7 +228,14 @@ def _comparable(scene: Scene, bundle: Bundle, explicit: bool, console: Console) 
     return replace(scene, labels=None)
 
 
-def draw(out: Path, scene: Scene, bundle: Bundle, summary: RunSummary, console: Console) -> Path | None:
+def draw(
+    out: Path,
+    scene: Scene,
+    bundle: Bundle,
+    summary: RunSummary,
+    console: Console,
+    correction: SensorCorrection | None = None,
+) -> Path | None:
     """Draw the map of a run beside its scene, of a repeated scene the first pass.
 
     Returns:
@@ -220,7 +249,10 @@ def draw(out: Path, scene: Scene, bundle: Bundle, summary: RunSummary, console: 
 
     lines = min(summary.lines, scene.lines)
     shape = (lines, summary.samples)
-    composite = thinned(scene.cube[:lines])[..., list(bundle.card.composite_bands)].astype(np.float32)
+    bands = list(bundle.card.composite_bands)
+    if correction is not None:  # raw counts make the same picture
+        bands = correction.used[:: correction.bin][bands].tolist()
+    composite = thinned(scene.cube[:lines])[..., bands].astype(np.float32)
     if scene.nodata is not None:
         composite[(composite == np.float32(scene.nodata)).all(axis=-1)] = np.nan
     accuracy = f"OA {summary.accuracy.oa:.1%}, " if summary.accuracy else ""
@@ -266,6 +298,7 @@ def _report(summary: RunSummary, own: bool, written: list[Path]) -> None:
         (summary.unwritten, "lines classified while the disk took none"),
         (summary.fallbacks, "engines failed and the next took over"),
         (summary.late_lines, f"lines late by more than a block, at worst {summary.latest_ms:.1f} ms"),
+        (summary.saturated_pixels, "pixels saturated"),
         (summary.invalid_pixels, "pixels without a measurement"),
     ):
         if count:

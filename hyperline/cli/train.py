@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hyperline.cli.options import BlockLines, percent, progress_bar, read_noted, stderr
+from hyperline.cli.options import BlockLines, percent, progress_bar, radiometry_option, read_noted, stderr
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.argument("scene_spec", metavar="SCENE")
 @click.option("--out", metavar="RUN", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 @click.option("--labels", metavar="PATH", help="Label map, where SCENE holds none (.npy, .npz, .mat, ENVI, GeoTIFF).")
+@radiometry_option
 @click.option("--model", type=click.Choice(["mambamoe"]), default="mambamoe", show_default=True)
 @click.option("--labels-per-class", type=click.IntRange(min=1), default=15, show_default=True)
 @click.option(
@@ -72,6 +73,7 @@ def train(
     scene_spec: str,
     out: Path,
     labels: str | None,
+    radiometry: Path | None,
     resume: bool,
     overwrite: bool,
     as_json: bool,
@@ -82,7 +84,7 @@ def train(
     SCENE is indian-pines, or a path: .npz, .mat, ENVI .hdr, GeoTIFF.
     """
     console = stderr()
-    scene = read_noted(scene_spec, labels, console)
+    scene = read_noted(scene_spec, labels, console, radiometry)
     run = train_scene(scene, out, console, resume=resume, overwrite=overwrite, **options)
     if as_json:
         click.echo(json.dumps(run.record))

@@ -2,7 +2,7 @@
 
 from hyperline.scenes.composite import composite_bands
 from hyperline.scenes.invalid import InvalidPixels, describe_invalid
-from hyperline.scenes.reader import read_scene
+from hyperline.scenes.reader import read_frames, read_scene
 from hyperline.scenes.scene import Scene, scene_hash, valid_pixels
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Scene",
     "composite_bands",
     "describe_invalid",
+    "read_frames",
     "read_scene",
     "scene_hash",
     "valid_pixels",

@@ -49,6 +49,36 @@ def read_scene(spec: str | Path, labels: str | Path | None = None) -> Scene:
     return scene
 
 
+def read_frames(spec: str | Path) -> Scene:
+    """Read lines of radiometry (dark, white) or a table of a detector (gain, bad elements).
+
+    Args:
+        spec: as in :func:`read_scene`. A file of one band and several lines is an image of the detector, with its
+            bands down the lines.
+
+    Returns:
+        A scene without labels, whose cube is (line, sample, band); one line for a table, which in a NumPy or a
+        MATLAB file has two axes, in the file's order.
+
+    Raises:
+        InputError: a file is missing, damaged, or holds no such thing.
+    """
+    scene = replace(_read_cube(spec), labels=None, class_names=())
+    cube = scene.cube
+    if cube.ndim == 3 and cube.shape[2] == 1 and cube.shape[0] > 1:
+        cube = cube.transpose(2, 1, 0)
+        scene = replace(scene, wavelengths_nm=None)
+    elif cube.ndim == 2:
+        cube = cube[None]
+    if cube.ndim != 3 or 0 in cube.shape or cube.dtype.kind not in "iufb":
+        axes = " × ".join(map(str, scene.cube.shape)) or "a single value"
+        raise InputError(
+            f"{spec}: holds {scene.cube.dtype} of {axes}; it must hold real numbers, (line, sample, band) or "
+            "(sample, band)"
+        )
+    return replace(scene, cube=cube)
+
+
 def _read_cube(spec: str | Path) -> Scene:
     if str(spec) == indian_pines.NAME:
         return indian_pines.read_scene()

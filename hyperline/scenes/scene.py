@@ -23,6 +23,7 @@ class Scene:
         nodata: a pixel whose bands all hold this value carries no measurement; None where not declared.
         scale: multiply stored values by this to get the scene's physical units (ENVI's
             ``reflectance scale factor`` 10000 gives 1e-4).
+        units: of the values times ``scale`` (``reflectance``, ``radiance``, ``counts``), or None where unknown.
         notes: what a reader had to assume, one sentence each, for the user to see.
     """
 
@@ -33,6 +34,7 @@ class Scene:
     wavelengths_nm: NDArray[np.float64] | None = None
     nodata: float | None = None
     scale: float = 1.0
+    units: str | None = None
     notes: tuple[str, ...] = field(default=())
 
     @property

@@ -17,6 +17,9 @@ _NANOMETRES_PER_UNIT = {
 }
 # Optical sensors lie between 0.2 and 20 µm, which is 200 to 20,000 nm: the two readings never meet.
 _LARGEST_IN_MICROMETRES = 100.0
+# Band centres of one sensor model differ by about a nanometre from unit to unit and over the swath
+# ("smile"); bands are 3 to 10 nm apart. Twice the first keeps every unit and refuses a neighbouring band.
+WAVELENGTH_TOLERANCE_NM = 2.0
 
 
 def to_nanometres(

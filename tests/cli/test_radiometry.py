@@ -1,0 +1,111 @@
+"""``hyperline radiometry``, and raw lines from training to flight with the file that it makes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hyperline.cli import main
+
+LINES, SAMPLES, BANDS = 29, 21, 12
+
+Hyperline = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def hyperline(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Hyperline:
+    """Run a command; give exit code, stdout and stderr."""
+
+    def hyperline(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["hyperline", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as exit_:
+            code = exit_.code
+        out, err = capsys.readouterr()
+        return code, out, err.lstrip()
+
+    return hyperline
+
+
+@pytest.fixture
+def sensor(tmp_path: Path) -> Path:
+    """A folder with fields of three materials as a striped sensor of 12 bands sees them, its dark and its white."""
+    generator = np.random.default_rng(0)
+    fields = (np.arange(LINES)[:, None] // 7 + np.arange(SAMPLES)[None] // 6) % 3
+    reflectance = generator.uniform(0.1, 0.6, (3, BANDS))[fields] + generator.normal(0, 0.01, (LINES, SAMPLES, BANDS))
+    dark, gain = generator.uniform(80, 120, (SAMPLES, BANDS)), generator.uniform(2000, 3000, (SAMPLES, BANDS))
+
+    def counts(reflectance: np.ndarray) -> np.ndarray:
+        return generator.poisson(dark + gain * np.maximum(reflectance, 0)).astype(np.uint16)
+
+    wavelengths = np.linspace(400, 900, BANDS)
+    truth = {"labels": fields + 1, "class_names": ["soil", "grass", "roof"]}
+    np.savez(tmp_path / "strip.npz", cube=counts(reflectance), wavelengths_nm=wavelengths, **truth)
+    np.savez(tmp_path / "dark.npz", cube=counts(np.zeros((50, SAMPLES, BANDS))), wavelengths_nm=wavelengths)
+    np.savez(tmp_path / "white.npz", cube=counts(np.ones((50, SAMPLES, BANDS))), wavelengths_nm=wavelengths)
+    return tmp_path
+
+
+def test_make_says_what_it_made_and_inspect_says_it_again(hyperline: Hyperline, sensor: Path) -> None:
+    files = ["--dark", sensor / "dark.npz", "--white", sensor / "white.npz", "--saturation", 4095]
+    made = sensor / "sensor.npz"
+    code, out, err = hyperline("radiometry", "make", made, *files, "--bands", "0:8,10:12", "--bin", 2, "--json")
+    assert (code, err) == (0, "")
+    facts = json.loads(out)
+    assert (facts["samples"], facts["bands"], facts["model_bands"], facts["units"]) == (21, 12, 5, "reflectance")
+    assert facts["ranges"] == [[0, 8], [10, 12]]
+    assert 80 < facts["dark_median"] < 120
+    assert facts["provenance"]["white"]["lines"] == 50
+    assert str(sensor) not in json.dumps(facts)  # where a file lay on this machine is nobody's business
+    assert hyperline("radiometry", "inspect", made, "--json")[1] == out
+    code, out, _ = hyperline("radiometry", "inspect", made)
+    assert code == 0
+    assert "21 samples × 12 bands of counts -> 5 bands of reflectance" in out
+    assert "saturation at 4095 counts makes a pixel invalid" in out
+    assert "dark: dark.npz, lines: 50, SHA-256 " in out
+
+
+def test_make_refuses_to_replace_a_file_unasked(hyperline: Hyperline, sensor: Path) -> None:
+    made = sensor / "sensor.npz"
+    made.write_bytes(b"precious")
+    code, _, err = hyperline("radiometry", "make", made, "--dark", sensor / "dark.npz")
+    assert code == 2
+    assert "sensor.npz exists; choose another name, or give --overwrite" in err
+    assert made.read_bytes() == b"precious"
+    assert hyperline("radiometry", "make", made, "--dark", sensor / "dark.npz", "--overwrite")[0] == 0
+
+
+@pytest.mark.parametrize("bands", ["3", "a:b", "3:", "1:2:3", "-1:4", ""])
+def test_bands_that_are_no_ranges_are_refused_with_an_example(hyperline: Hyperline, sensor: Path, bands: str) -> None:
+    code, _, err = hyperline("radiometry", "make", sensor / "s.npz", "--dark", sensor / "dark.npz", f"--bands={bands}")
+    assert code == 2
+    assert "is no START:STOP, such as 0:100 or 3:100,120:200" in err
+
+
+def test_raw_lines_are_trained_on_and_evaluated_in_the_units_of_their_correction(
+    hyperline: Hyperline, sensor: Path
+) -> None:
+    pytest.importorskip("torch", reason="needs torch, of hyperline[train]")
+    strip, made, run = (sensor / name for name in ("strip.npz", "sensor.npz", "RUN"))
+    options = ["--dark", sensor / "dark.npz", "--white", sensor / "white.npz", "--bands", "0:10", "--bin", 2]
+    assert hyperline("radiometry", "make", made, *options)[0] == 0
+    train = ["--labels-per-class", 10, "--epochs", 1, "--threads", 1]
+    code, _, err = hyperline("train", strip, "--out", run, "--radiometry", made, *train)
+    assert code == 0, err
+    record = json.loads((run / "run.json").read_text())
+    assert (record["scene"]["bands"], record["scene"]["units"]) == (5, "reflectance")
+    code, out, err = hyperline("evaluate", run, strip, "--radiometry", made, "--threads", 1, "--json")
+    assert code == 0, err
+    assert json.loads(out)["oa"] == record["streamed"]["oa"]
+    assert json.loads(out)["pixels"] == LINES * SAMPLES - 30  # known as the training scene
+    assert hyperline("radiometry", "make", made, *options[:2], *options[4:], "--overwrite")[0] == 0
+    code, _, err = hyperline("evaluate", run, strip, "--radiometry", made, "--threads", 1)
+    assert code == 2
+    assert "the radiometry makes counts of strip, the model was trained on reflectance" in err

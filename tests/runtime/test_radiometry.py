@@ -1,0 +1,152 @@
+"""Raw lines are corrected on the way into the blocks, and the map is that of the corrected scene."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hyperline.bundle import encode_golden, write_bundle
+from hyperline.cli import main
+from hyperline.errors import InputError
+from hyperline.radiometry import correct_scene
+from hyperline.runtime.sources.files import SceneSource
+from hyperline.runtime.strip import run_strip
+from hyperline.scenes import Scene, scene_hash
+from hyperline.sensor import SensorCorrection, write_correction
+from hyperline.splits import random_split
+
+LINES, SAMPLES, RAW_BANDS = 22, 13, 12
+
+
+@pytest.fixture
+def ground(tiny) -> np.ndarray:
+    """What is on the ground (line, sample, model band), in whole numbers; the spectrum of sample 3 is flat."""
+    ground = np.random.default_rng(0).integers(0, 8, (LINES, SAMPLES, tiny.bands))
+    ground[:, 3] = ground[:, 3, :1]
+    return ground
+
+
+@pytest.fixture
+def correction() -> SensorCorrection:
+    dark = np.random.default_rng(1).integers(90, 110, (SAMPLES, RAW_BANDS)).astype(np.float32)
+    bad = np.zeros((SAMPLES, RAW_BANDS), bool)
+    bad[3, 5] = True
+    gain = np.full((SAMPLES, RAW_BANDS), 0.5, np.float32)
+    return SensorCorrection(
+        SAMPLES, RAW_BANDS, units="radiance", dark=dark, gain=gain, bad=bad, saturation=4095, ranges=((1, 11),), bin=2
+    )
+
+
+@pytest.fixture
+def strip(ground: np.ndarray, correction: SensorCorrection) -> Scene:
+    """The ground as counts, with a hot element that is known as bad and one saturated pixel."""
+    assert correction.dark is not None
+    raw = np.full((LINES, SAMPLES, RAW_BANDS), 4095.0)  # bands 0 and 11 are not used
+    raw[..., 1:11] = np.repeat(2 * ground, 2, axis=2) + correction.dark[:, 1:11]
+    raw[:, 3, 5] = 4095
+    raw[4, 7, 2] = 4095
+    return Scene("raw", raw.astype(np.uint16))
+
+
+def test_the_map_of_raw_lines_is_that_of_what_they_show(
+    tiny, bundle, ground: np.ndarray, correction: SensorCorrection, strip: Scene, tmp_path: Path
+) -> None:
+    summary = run_strip(bundle, SceneSource(strip), tmp_path / "run", threads=1, correction=correction)
+    assert (summary.classified, summary.saturated_pixels, summary.invalid_pixels) == (LINES, 1, 1)
+    seen = ground.astype(np.int16)
+    seen[4, 7] = -1
+    expected, _ = tiny.expected_map(seen, bundle.card.block_lines)
+    found = np.fromfile(tmp_path / "run" / "classes.img", np.uint8).reshape(LINES, SAMPLES)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_source_that_is_not_of_that_sensor_is_refused_before_anything_is_written(
+    bundle, correction: SensorCorrection, strip: Scene, tmp_path: Path
+) -> None:
+    for cube, message in (
+        (strip.cube[..., :11], r"lines of 13 samples × 11 bands, the radiometry is for 13 × 12"),
+        (strip.cube[:, :12], r"lines of 12 samples × 12 bands, the radiometry is for 13 × 12"),
+    ):
+        with pytest.raises(InputError, match=message):
+            run_strip(bundle, SceneSource(Scene("raw", cube)), tmp_path / "run", threads=1, correction=correction)
+    centres = np.linspace(400, 1000, RAW_BANDS)
+    with pytest.raises(InputError, match=r"band 4 .* lies at 918.18 nm where the model tiny expects 850.00 nm"):
+        source = SceneSource(Scene("raw", strip.cube, wavelengths_nm=centres))
+        run_strip(bundle, source, tmp_path / "run", threads=1, correction=correction)
+    assert not (tmp_path / "run").exists()
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(
+    tiny,
+    correction: SensorCorrection,
+    strip: Scene,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    """Run a model that was trained on the corrected strip, 2 pixels a class; give exit code, stdout and stderr."""
+    labels = np.random.default_rng(2).integers(1, tiny.classes + 1, (LINES, SAMPLES)).astype(np.uint8)
+    np.savez(tmp_path / "raw.npz", cube=strip.cube, labels=labels)
+    write_correction(tmp_path / "sensor.npz", correction)
+    assert correction.dark is not None and correction.gain is not None and correction.bad is not None
+    for name, table in (("dark", correction.dark[None]), ("gain", correction.gain), ("bad", correction.bad)):
+        np.save(tmp_path / f"{name}.npy", table)
+    training = {
+        "scene": {"sha256": scene_hash(correct_scene(strip, correction)), "units": "radiance"},
+        "split": random_split(labels, 2, 0).as_dict(),
+    }
+    card = tiny.card(4).model_copy(update={"training": training})
+    members = {"card.json": card.to_json(), "model.onnx": tiny.model(4), **encode_golden(tiny.golden(4))}
+    bundle = write_bundle(tmp_path / "trained.hlb", members)
+
+    def run(*options: object) -> tuple[int, str, str]:
+        arguments = [bundle.path, "--source", tmp_path / "raw.npz", "--out", tmp_path / "run", "--threads", 1, *options]
+        monkeypatch.setattr(sys, "argv", ["hyperline", "run", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as exit_:
+            code = exit_.code
+        out, err = capsys.readouterr()
+        return code, out, err.lstrip()
+
+    return run
+
+
+def test_a_file_and_the_options_that_make_it_give_the_same_run(run: Run, tmp_path: Path) -> None:
+    options = ["--dark", tmp_path / "dark.npy", "--gain", tmp_path / "gain.npy", "--bad", tmp_path / "bad.npy"]
+    options += ["--saturation", 4095, "--bands", "1:11", "--bin", 2]
+    maps = []
+    for given in (["--radiometry", tmp_path / "sensor.npz"], options):
+        code, out, err = run(*given, "--overwrite", "--json")
+        assert code == 0, err
+        summary = json.loads(out)
+        assert (summary["classified"], summary["saturated_pixels"], summary["invalid_pixels"]) == (LINES, 1, 1)
+        assert summary["pixels"] == LINES * SAMPLES - 8  # the strip is known as the training scene
+        maps.append((tmp_path / "run" / "classes.img").read_bytes())
+    assert maps[0] == maps[1]
+    code, out, _ = run(*options, "--overwrite")
+    assert "1 pixels saturated" in out
+
+
+def test_what_cannot_be_right_is_refused_before_the_run(run: Run, tmp_path: Path) -> None:
+    made, dark = tmp_path / "sensor.npz", tmp_path / "dark.npy"
+    for options, message in (
+        (["--radiometry", made, "--dark", dark], "sensor.npz says all of the sensor; leave out --dark, or the file"),
+        (["--radiometry", made, "--bands", "1:11"], "leave out --bands, or the file"),
+        (["--dark", dark, "--bands", "1:11", "--bin", 2], "makes counts of raw, the model was trained on radiance"),
+        (["--gain", tmp_path / "gain.npy"], "raw has 12 bands, the model tiny takes 5"),
+        ([], "trained on radiance, and raw stores uint16 without a scale: raw counts; give their correction"),
+        (["--radiometry", tmp_path / "nowhere.npz"], "nowhere.npz: cannot be read as a radiometry file"),
+    ):
+        code, _, err = run(*options)
+        assert code == 2
+        assert message in err
+        assert not (tmp_path / "run").exists()
