@@ -100,6 +100,7 @@ class SceneSource:
     def __iter__(self) -> Iterator[Line]:
         """Yield the lines in order, each no earlier than it is due."""
         cube, labels = self.scene.cube, self.scene.labels
+        self._closed.clear()  # a scene can be flown again
         start = time.perf_counter()
         for index in range(self.first, self.lines):
             if self._closed.is_set():

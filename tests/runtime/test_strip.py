@@ -153,6 +153,12 @@ def test_maps_can_be_read_at_every_report_of_progress(tiny, bundle: Bundle, scen
     assert seen == [4, 8, 12, 16, 20, 22]
 
 
+def test_a_source_can_be_flown_again(bundle: Bundle, scene: Scene, tmp_path: Path) -> None:
+    source = SceneSource(scene)
+    both = [run_strip(bundle, source, tmp_path / name, threads=1) for name in "ab"]
+    assert [summary.classified for summary in both] == [22, 22]
+
+
 def test_a_paced_strip_takes_its_time_and_is_not_late(bundle: Bundle, scene: Scene, tmp_path: Path) -> None:
     summary = run_strip(bundle, SceneSource(scene, rate=100.0), tmp_path, threads=1)
     assert 0.21 <= summary.seconds < 2

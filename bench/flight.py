@@ -1,0 +1,177 @@
+"""Fly a made-up strip at a sensor's full frame and rate, through everything that flies, and watch it.
+
+    python bench/flight.py --seconds 1800 --rate 330 --precision int8 --out docs/results/flight.txt
+    python bench/flight.py --guards-cost
+
+Lines of 1024 samples × 224 bands come as uint16 from memory at their rate; ring, engine, maps, log and checkpoints are
+those of `hyperline run`, on the disk of --folder. Every ten seconds a line says how many lines were taken and how much
+memory the process has; at the end, what became of the lines, and the latency from a block's last line to its labels in
+the map. The network has random weights: speed does not depend on them.
+
+--guards-cost flies as fast as the lines are taken, short strips with and without guards in turns, and prints the
+ratio of their throughputs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import tempfile
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TextIO
+
+import numpy as np
+import onnx
+from step import full_frame_bundle
+
+from hyperline.bundle import Bundle
+from hyperline.bundle.bundle import MODELS
+from hyperline.calibration.int8 import int8_model
+from hyperline.calibration.layers import find_layers
+from hyperline.runtime.flight import LoopOptions
+from hyperline.runtime.sources.files import SceneSource
+from hyperline.runtime.strip import run_strip
+from hyperline.scenes import Scene
+
+_SAMPLES, _BANDS, _CLASSES = 1024, 224, 16
+_LINES = 256  # of the scene that is played again and again
+_REPORT_SECONDS = 10.0
+
+
+def main() -> None:
+    """Fly and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--rate", type=float, default=330)
+    parser.add_argument("--precision", choices=["fp32", "int8"], default="int8")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--folder", type=Path, help="where the maps go  [default: a temporary one]")
+    parser.add_argument("--out", type=Path, help="write the report there too")
+    parser.add_argument("--guards-cost", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        folder = Path(name)
+        bundle = _bundle(folder)
+        if options.guards_cost:
+            _guards_cost(bundle, options, folder)
+        else:
+            _fly(bundle, options, folder)
+
+
+def _bundle(folder: Path) -> Bundle:
+    bundle = full_frame_bundle(folder / "bench.hlb", _BANDS, _CLASSES)
+    graph = onnx.load_from_string(bundle.model())
+    layers, _ = find_layers(graph)
+    int8 = int8_model(graph, layers, {layer.name: 8.0 for layer in layers}).SerializeToString(deterministic=True)
+    return replace(bundle, members=MappingProxyType({**bundle.members, MODELS["int8"]: int8}))
+
+
+def _scene(bundle: Bundle) -> Scene:
+    """Repeat the golden block over a strip, with noise, as 16-bit counts."""
+    lines = bundle.golden()["lines"]
+    rows, columns = np.arange(_LINES) % lines.shape[0], np.arange(_SAMPLES) % lines.shape[1]
+    noise = np.random.default_rng(0).integers(0, 20, (_LINES, _SAMPLES, _BANDS), np.uint16)
+    return Scene("made-up", lines[rows][:, columns].astype(np.uint16) + noise)
+
+
+def _fly(bundle: Bundle, options: argparse.Namespace, folder: Path) -> None:
+    scene = _scene(bundle)
+    source = SceneSource(scene, options.rate, repeat=round(options.seconds * options.rate / _LINES))
+    report = options.out.open("w") if options.out else None
+    taken = [0]
+    ended = threading.Event()
+    _say(
+        report,
+        f"{_SAMPLES} samples × {_BANDS} bands at {options.rate:g} lines/s, {options.precision}, "
+        f"{options.threads} threads; {_processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before",
+    )
+    watcher = threading.Thread(target=_watch, args=(taken, ended, report), daemon=True)
+    watcher.start()
+    summary = run_strip(
+        bundle,
+        source,
+        folder / "strip",
+        precision=options.precision,
+        threads=options.threads,
+        on_progress=lambda lines: taken.__setitem__(0, lines),
+    )
+    ended.set()
+    watcher.join()
+    latency = summary.latency_ms
+    assert latency is not None
+    _say(
+        report,
+        f"received {summary.received}, classified {summary.classified}, dropped {summary.dropped}, rejected "
+        f"{summary.rejected}, lost {summary.counters.lost}, unwritten {summary.unwritten}, blocks above their deadline "
+        f"{summary.counters.missed}; most lines in the ring {summary.ring_lines}",
+    )
+    _say(
+        report,
+        f"from a block's last line to its labels in the map: p50 {latency.p50:.1f} ms, p99 {latency.p99:.1f} ms, "
+        f"p99.9 {latency.p999:.1f} ms; {summary.seconds:.0f} s",
+    )
+
+
+def _watch(taken: list[int], ended: threading.Event, report: TextIO | None) -> None:
+    start, after_a_minute = time.monotonic(), None
+    while not ended.wait(_REPORT_SECONDS):
+        seconds, memory = time.monotonic() - start, _memory()
+        if after_a_minute is None and seconds >= 60:
+            after_a_minute = memory
+        grown = f", {(memory - after_a_minute) / 1024:+.0f} KiB since the first minute" if after_a_minute else ""
+        _say(report, f"{seconds:6.0f} s: {taken[0]} lines, {memory / 2**20:.1f} MiB{grown}")
+
+
+def _memory() -> int:
+    """Return the bytes of this process that are its own: mapped files and shared libraries come and go."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _guards_cost(bundle: Bundle, options: argparse.Namespace, folder: Path) -> None:
+    source = SceneSource(_scene(bundle), repeat=8)
+    rates: dict[bool, list[float]] = {True: [], False: []}
+    end = time.monotonic() + options.seconds
+    while time.monotonic() < end:
+        for guards, kept in rates.items():
+            summary = run_strip(
+                bundle,
+                source,
+                folder / "strip",
+                precision=options.precision,
+                threads=options.threads,
+                overwrite=True,
+                options=LoopOptions(guards=guards),
+            )
+            kept.append(summary.lines_per_second)
+    with_guards, without = (float(np.median(rates[guards])) for guards in (True, False))
+    print(
+        f"{options.precision}, {len(rates[True])} strips of {source.lines} lines each way, in turns: {with_guards:.0f} "
+        f"lines/s with guards, {without:.0f} without; guards cost {100 * (1 - with_guards / without):.1f} %"
+    )
+
+
+def _processor() -> str:
+    names = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return names[0] if names else platform.machine()
+
+
+def _say(report: TextIO | None, text: str) -> None:
+    print(text, flush=True)
+    if report is not None:
+        print(text, file=report, flush=True)
+
+
+if __name__ == "__main__":
+    main()
