@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ class JsonLinesLink(Link):
     """Appends a line an event, and waits for the disk after every batch.
 
     A batch that the disk took in part is cut off again before it is tried anew, so the file holds whole lines. A line
-    that an earlier flight left torn is ended, not removed.
+    that an earlier flight left torn is ended, not removed. A pipe or a device takes the lines as they come.
     """
 
     batch = 256
@@ -33,6 +34,7 @@ class JsonLinesLink(Link):
         super().__init__(f"jsonl:{path}")
         self._path = path
         self._file = -1
+        self._on_disk = True
 
     def encode(self, event: Event) -> bytes:
         """Return a line of ASCII."""
@@ -41,8 +43,9 @@ class JsonLinesLink(Link):
     def open(self) -> None:
         """Open the file to append."""
         self._file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        size = os.fstat(self._file).st_size
-        if size and os.pread(self._file, 1, size - 1) != b"\n":
+        status = os.fstat(self._file)
+        self._on_disk = stat.S_ISREG(status.st_mode)
+        if self._on_disk and status.st_size and os.pread(self._file, 1, status.st_size - 1) != b"\n":
             self._append(b"\n")
 
     def send(self, events: Sequence[Event]) -> None:
@@ -55,9 +58,11 @@ class JsonLinesLink(Link):
             written = os.write(self._file, data)
             while written < len(data):
                 written += os.write(self._file, data[written:])
-            os.fsync(self._file)
+            if self._on_disk:
+                os.fsync(self._file)
         except OSError:
-            os.ftruncate(self._file, size)
+            if self._on_disk:
+                os.ftruncate(self._file, size)
             raise
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hyperline.runtime.links.event import Event
-from hyperline.runtime.links.outbox import Downlink, Outbox, Waiting
+from hyperline.runtime.links.outbox import Downlink, Outbox
 
 _LOG = logging.getLogger(__name__)
 _FIRST_PAUSE = 0.25  # seconds before the second try to connect, then twice as long each time
@@ -76,12 +76,8 @@ class Link(ABC):
     def start(self, downlink: Downlink, capacity: int) -> None:
         """Start the thread, with an outbox of ``capacity`` events on this downlink."""
         self._downlink = downlink
-        self.outbox = Outbox(downlink, capacity)
+        self.outbox = Outbox(downlink, capacity, lambda event: len(self.encode(event)))
         self._thread.start()
-
-    def put(self, events: Sequence[Event]) -> None:
-        """Add events to the outbox; never waits for the far end."""
-        self.outbox.put(*(Waiting(event, len(self.encode(event))) for event in events))
 
     def finish(self) -> None:
         """Say that no more events come; a link that waits to connect again tries once more at once."""
@@ -120,8 +116,10 @@ class Link(ABC):
             except Exception as error:
                 # Whatever went wrong, in a library or at the far end, is the state of this link and of nothing else.
                 self._failures += 1
-                self._error = f"{type(error).__name__}: {error}"
-                _LOG.warning("%s is down: %s", self.name, self._error)
+                fault = f"{type(error).__name__}: {error}"
+                # Said once, not at every try.
+                _LOG.log(logging.DEBUG if fault == self._error else logging.WARNING, "%s is down: %s", self.name, fault)
+                self._error = fault
             self._up = False
             try:
                 self.close()
@@ -140,13 +138,13 @@ class Link(ABC):
         if not taken:
             return
         self._in_hand = len(taken)
-        self._bytes += sum(item.size for item in taken)
+        self._bytes += sum(paid.size for paid in taken)
         try:
-            self.send([item.event for item in taken])
+            self.send([paid.event for paid in taken])
             self._sent += len(taken)
             self._error = None
         except BaseException:
-            self.outbox.put(*taken)
+            self.outbox.put(paid.event for paid in taken)
             raise
         finally:
             self._in_hand = 0

@@ -51,6 +51,8 @@ class _Slot:
     ) -> None:
         if not 0 < count <= len(self._labels):
             raise ValueError(f"{count} lines in a block of {len(self._labels)}")
+        if not isinstance(times, float) and len(times) < count:
+            raise ValueError(f"{len(times)} timestamps for {count} lines")
         self._copy(self._labels, self._bytes[0], labels, count)
         self._copy(self._confidence, self._bytes[1], confidence, count)
         self._times[:count] = times if isinstance(times, float) else times[:count]
@@ -255,7 +257,7 @@ class Links:
     def _publish(self, events: Sequence[Event]) -> None:
         if events:
             for link in self._links:
-                link.put(events)
+                link.outbox.put(events)
 
 
 def _largest(class_names: Sequence[str]) -> Event:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from bisect import insort
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from hyperline.errors import InputError
@@ -43,16 +43,16 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """An event in an outbox, and the bytes that sending it takes."""
+class Paid:
+    """An event to send now, and the bytes that were spent for it."""
 
     event: Event
     size: int
 
-    @property
-    def rank(self) -> tuple[float, int]:
-        """Greater goes first: by value, of equal ones the older."""
-        return (self.event.value, -self.event.sequence)
+
+def _rank(event: Event) -> tuple[float, int]:
+    """Greater goes first: by value, of equal ones the older."""
+    return (event.value, -event.sequence)
 
 
 class Downlink:
@@ -105,38 +105,36 @@ class Outbox:
         peak: the most that ever waited.
     """
 
-    def __init__(self, downlink: Downlink, capacity: int) -> None:
+    def __init__(self, downlink: Downlink, capacity: int, size: Callable[[Event], int]) -> None:
         """Share a downlink.
 
         Args:
             downlink: the budget.
             capacity: events that may wait.
+            size: says how many bytes an event takes on the link.
         """
         self._downlink = downlink
         self._capacity = capacity
-        self._waiting: list[Waiting] = []  # ascending by rank
+        self._size = size
+        self._waiting: list[Event] = []  # ascending by rank
         self._closing = False
         self.dropped = self.peak = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, *items: Waiting) -> None:
+    def put(self, events: Iterable[Event]) -> None:
         """Add events; where there are too many, the least valuable is dropped and counted."""
-        rate = self._downlink.rate
         with self._downlink.changed:
-            for item in items:
-                if rate and item.size > rate.burst:
-                    self.dropped += 1
-                    continue
-                insort(self._waiting, item, key=lambda waiting: waiting.rank)
+            for event in events:
+                insort(self._waiting, event, key=_rank)
                 if len(self._waiting) > self._capacity:
                     del self._waiting[0]
                     self.dropped += 1
             self.peak = max(self.peak, len(self._waiting))
             self._downlink.changed.notify_all()
 
-    def get(self, most: int, timeout: float) -> list[Waiting]:
+    def get(self, most: int, timeout: float) -> list[Paid]:
         """Take up to ``most`` events that the budget allows, in order of value; their bytes are spent.
 
         Args:
@@ -152,28 +150,32 @@ class Outbox:
             downlink.asking.add(self)
             try:
                 while True:
-                    taken = self._affordable(most)
-                    left = deadline - time.monotonic()
-                    if taken or left <= 0 or (self._closing and not self._waiting):
+                    taken: list[Paid] = []
+                    wait = deadline - time.monotonic()
+                    while self._is_first() and len(taken) < most:
+                        paid = Paid(self._waiting[-1], self._size(self._waiting[-1]))
+                        if downlink.rate and paid.size > downlink.rate.burst:
+                            self._waiting.pop()
+                            self.dropped += 1
+                        elif downlink.spend(paid.size):
+                            taken.append(paid)
+                            self._waiting.pop()
+                        else:
+                            # A little longer, for a wait may end a rounding too early.
+                            wait = min(wait, downlink.wait_for(paid.size) + 0.001)
+                            break
+                    if taken or wait <= 0 or (self._closing and not self._waiting):
                         return taken
-                    if self._waiting and self._is_first():
-                        # A little longer, for a wait may end a rounding too early.
-                        left = min(left, downlink.wait_for(self._waiting[-1].size) + 0.001)
-                    downlink.changed.wait(left)
+                    downlink.changed.wait(wait)
             finally:
                 downlink.asking.discard(self)
                 downlink.changed.notify_all()
 
-    def _affordable(self, most: int) -> list[Waiting]:
-        taken: list[Waiting] = []
-        while self._waiting and len(taken) < most and self._is_first() and self._downlink.spend(self._waiting[-1].size):
-            taken.append(self._waiting.pop())
-        return taken
-
     def _is_first(self) -> bool:
-        rank = self._waiting[-1].rank
-        return all(
-            other is self or not other._waiting or other._waiting[-1].rank <= rank for other in self._downlink.asking
+        """Whether the most valuable event of all outboxes that ask waits here."""
+        return bool(self._waiting) and all(
+            not other._waiting or _rank(other._waiting[-1]) <= _rank(self._waiting[-1])
+            for other in self._downlink.asking
         )
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from hyperline.errors import InputError
+from hyperline.errors import InputError, require
 from hyperline.runtime.links.ccsds import PACKET_BYTES, CcsdsLink
 from hyperline.runtime.links.jsonl import JsonLinesLink
 from hyperline.runtime.links.link import Link
@@ -76,6 +76,7 @@ def _mavlink(parts: _Parts) -> Link:
     if parts.scheme == "mavlink+udp":
         host, port = parts.host(), parts.port()
         return MavlinkLink(f"mavlink+udp://{host}:{port}", partial(UdpOutput, host, port), system, component)
+    require("serial", "links")
     device, baud = str(parts.path()), parts.number("baud", 57600, 1, 10_000_000)
     return MavlinkLink(f"mavlink+serial://{device}", partial(SerialOutput, device, baud), system, component)
 
@@ -96,7 +97,7 @@ class _Parts:
 
     def __init__(self, spec: str) -> None:
         try:
-            self.url: SplitResult = urlsplit(spec)
+            self.url: SplitResult = urlsplit(spec, allow_fragments=False)
             # What is shown must not hold the password.
             self.shown = spec.replace(f":{self.url.password}@", ":***@") if self.url.password else spec
             self._options = dict(parse_qsl(self.url.query, strict_parsing=bool(self.url.query)))
