@@ -188,7 +188,8 @@ class EventFinder:
     ) -> _Table:
         # A column of no class behind each line keeps runs within it.
         wanted = np.zeros((len(labels), self._samples + 1), np.int16)
-        np.multiply(labels, confidence >= self._least[labels], out=wanted[:, :-1], casting="unsafe")
+        sure = (confidence >= self._least[labels]) & np.isfinite(confidence)
+        np.multiply(labels, sure, out=wanted[:, :-1], casting="unsafe")
         flat = wanted.ravel()
         edges = np.flatnonzero(np.diff(flat, prepend=0))
         starts = edges[flat[edges] != 0]

@@ -73,10 +73,13 @@ class Link(ABC):
         self._bytes += size
         return True
 
-    def start(self, downlink: Downlink, capacity: int) -> None:
-        """Start the thread, with an outbox of ``capacity`` events on this downlink."""
+    def join_downlink(self, downlink: Downlink, capacity: int) -> None:
+        """Make the outbox, of ``capacity`` events, on this downlink."""
         self._downlink = downlink
         self.outbox = Outbox(downlink, capacity, lambda event: len(self.encode(event)))
+
+    def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
     def finish(self) -> None:

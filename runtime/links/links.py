@@ -56,6 +56,8 @@ class _Slot:
         self._copy(self._labels, self._bytes[0], labels, count)
         self._copy(self._confidence, self._bytes[1], confidence, count)
         self._times[:count] = times if isinstance(times, float) else times[:count]
+        if not np.isfinite(self._times[:count]).all():
+            raise ValueError("timestamps that are no numbers")
         self.first_line, self._count = first_line, count
 
     def _copy(self, target: NDArray[Any], data: memoryview, source: NDArray[Any], count: int) -> None:
@@ -128,6 +130,7 @@ class Links:
             raise InputError(f"two links are {next(name for name in names if names.count(name) > 1)}; give one")
         radio, free = Downlink(Rate.parse(downlink) if downlink else None), Downlink(None)
         for link in self._links:
+            link.join_downlink(radio if link.radio else free, queue)
             size = len(link.encode(_largest(card.class_names)))
             if link.radio and radio.rate and size > radio.rate.burst:
                 raise InputError(
@@ -153,7 +156,7 @@ class Links:
             self._close_servers()
             raise
         for link in self._links:
-            link.start(radio if link.radio else free, queue)
+            link.start()
         self._worker.start()
 
     @property

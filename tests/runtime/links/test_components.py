@@ -118,8 +118,9 @@ def test_no_more_areas_are_open_than_allowed_and_the_oldest_is_cut_first() -> No
     assert finder.cut > 0
 
 
-def test_not_a_number_is_never_sure_enough() -> None:
-    events, _ = streamed(np.ones((2, 3), np.uint8), np.full((2, 3), np.nan, np.float32), [])
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_what_is_no_probability_is_never_sure_enough(broken: float) -> None:
+    events, _ = streamed(np.ones((2, 3), np.uint8), np.full((2, 3), broken, np.float32), [])
     assert events == []
 
 

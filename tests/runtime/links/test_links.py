@@ -176,6 +176,7 @@ def test_blocks_beyond_what_may_wait_are_dropped_and_counted(aircraft, monkeypat
         (np.ones((4, 13), np.uint8), np.ones((4, 13), np.float32), 5, None),
         (np.ones((4, 13), np.uint8), np.ones((4, 13), np.float32), 4, [1.0]),
         (np.ones((4, 13), np.uint8), np.ones((4, 13), np.float32), 4, "noon"),
+        (np.ones((4, 13), np.uint8), np.ones((4, 13), np.float32), 4, [0.0, 1.0, float("nan"), 3.0]),
     ],
 )
 def test_a_block_that_does_not_fit_is_counted_and_raises_nothing(aircraft, labels, confidence, count, times) -> None:
