@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,8 @@ from hyperline.runtime.links.prometheus import PrometheusServer
 from hyperline.runtime.links.specs import make_link, prometheus_address
 
 _LOG = logging.getLogger(__name__)
-_MOST_BLOCKS = 16
+_MOST_BLOCKS = 32
+_LOOK = 0.01  # seconds between two looks for blocks
 _MOST_BLOCK_BYTES = 64 << 20  # of all waiting blocks, where a block is large
 
 
@@ -56,8 +57,6 @@ class _Slot:
         self._copy(self._labels, self._bytes[0], labels, count)
         self._copy(self._confidence, self._bytes[1], confidence, count)
         self._times[:count] = times if isinstance(times, float) else times[:count]
-        if not np.isfinite(self._times[:count]).all():
-            raise ValueError("timestamps that are no numbers")
         self.first_line, self._count = first_line, count
 
     def _copy(self, target: NDArray[Any], data: memoryview, source: NDArray[Any], count: int) -> None:
@@ -140,10 +139,9 @@ class Links:
 
         padded = -(-samples // card.sample_multiple) * card.sample_multiple
         slots = min(max(_MOST_BLOCK_BYTES // (5 * card.block_lines * padded), 2), _MOST_BLOCKS)
-        self._free: SimpleQueue[_Slot] = SimpleQueue()
-        self._filled: SimpleQueue[_Slot | None] = SimpleQueue()
-        for _ in range(slots):
-            self._free.put(_Slot(card.block_lines, samples, padded))
+        # Deques, and a thread that looks: to wake it would cost the loop as much as all the rest of an offer.
+        self._free = deque(_Slot(card.block_lines, samples, padded) for _ in range(slots))
+        self._filled: deque[_Slot] = deque()
         self._offered = self._dropped = self._failed = 0
         self._closed = False
         self._worker = threading.Thread(target=self._work, name="hyperline events", daemon=True)
@@ -186,19 +184,19 @@ class Links:
             self._dropped += 1
             return
         try:
-            slot = self._free.get_nowait()
-        except Empty:
+            slot = self._free.popleft()
+        except IndexError:
             self._dropped += 1
             return
         try:
             slot.fill(first_line, labels, confidence, count, time.time() if timestamps is None else timestamps)
         except Exception as error:
             # A block that does not fit is the links' loss, not the strip's.
-            self._free.put(slot)
+            self._free.append(slot)
             self._failed += 1
             _LOG.warning("the links cannot take the block from line %s: %s", first_line, error)
             return
-        self._filled.put(slot)
+        self._filled.append(slot)
 
     def observe(
         self, received: int, classified: int, dropped: int, rejected: int, latency_seconds: float | None = None
@@ -218,7 +216,7 @@ class Links:
                 "offered": self._offered,
                 "dropped": self._dropped,
                 "failed": self._failed,
-                "queued": self._filled.qsize(),
+                "queued": len(self._filled),
             },
             "events": {"found": finder.found, "small": finder.small, "cut": finder.cut},
             "links": {link.name: link.report() for link in self._links},
@@ -234,7 +232,6 @@ class Links:
             return
         self._closed = True
         deadline = time.monotonic() + timeout
-        self._filled.put(None)
         self._worker.join(timeout)
         for link in self._links:
             link.finish()
@@ -247,14 +244,20 @@ class Links:
             self._servers.pop().close()
 
     def _work(self) -> None:
-        while (slot := self._filled.get()) is not None:
+        while self._filled or not self._closed:
+            if not self._filled:
+                time.sleep(_LOOK)
+                continue
+            slot = self._filled.popleft()
             try:
+                if not np.isfinite(slot.times).all():
+                    raise ValueError("timestamps that are no numbers")
                 np.add(self.metrics.pixels, np.bincount(slot.labels.ravel(), minlength=256), out=self.metrics.pixels)
                 self._publish(self._finder.block(slot.first_line, slot.labels, slot.confidence, slot.times))
             except Exception:
                 self._failed += 1
                 _LOG.exception("the links lost the block from line %d", slot.first_line)
-            self._free.put(slot)
+            self._free.append(slot)
         self._publish(self._finder.end())
 
     def _publish(self, events: Sequence[Event]) -> None:
