@@ -226,7 +226,7 @@ class Links:
         """End the strip: the areas still open become events, and links get until the timeout to send.
 
         Args:
-            timeout: seconds that this may take, whatever the far ends do.
+            timeout: seconds that this may take, whatever the far ends do; half a second more where metrics are served.
         """
         if self._closed:
             return

@@ -88,28 +88,31 @@ def test_of_equal_value_the_older_goes_first(make_event) -> None:
     assert [item.event.sequence for item in outbox.get(10, 0)] == [0, 1, 2]
 
 
-def test_links_that_share_a_downlink_serve_the_most_valuable_event_of_all(make_event) -> None:
-    downlink = Downlink(Rate(1000, 100))
-    poor, rich = Outbox(downlink, 9, size_of), Outbox(downlink, 9, size_of)
-    assert downlink.spend(100)
+def test_links_that_share_a_downlink_serve_the_most_valuable_event_of_all(make_event, aircraft) -> None:
+    clock = Clock()
+    downlink = Downlink(Rate(1000, 50), clock)
+    assert downlink.spend(50)
+    outboxes = [Outbox(downlink, 9, size_of) for _ in range(2)]
     order: list[int] = []
 
     def take(outbox: Outbox) -> None:
-        while taken := outbox.get(1, 2.0):
-            order.extend(item.event.pixels for item in taken)
+        while taken := outbox.get(9, 10.0):
+            order.extend(paid.event.pixels for paid in taken)
 
-    threads = [threading.Thread(target=take, args=(outbox,)) for outbox in (poor, rich)]
-    poor.put(make_event(sequence, pixels=1 + sequence, first_line=50) for sequence in range(3))
-    rich.put(make_event(sequence, pixels=11 + sequence, first_line=50) for sequence in range(3))
-    for outbox in (poor, rich):
-        outbox.close()
+    for outbox, values in zip(outboxes, ([1, 4, 5], [2, 3, 6]), strict=True):
+        outbox.put(make_event(value, pixels=value, first_line=50) for value in values)
+    threads = [threading.Thread(target=take, args=(outbox,)) for outbox in outboxes]
     for thread in threads:
         thread.start()
+    for sent in range(6):
+        assert aircraft.eventually(lambda sent=sent: len(order) == sent and len(downlink.asking) == 2)
+        clock.now += 1.0  # the burst is one event
+    assert aircraft.eventually(lambda: len(order) == 6)
+    for outbox in outboxes:
+        outbox.close()
     for thread in threads:
         thread.join(10)
-    # While one link sends, the other may be served; with both waiting, value decides.
-    assert sorted(order) == [1, 2, 3, 11, 12, 13]
-    assert order.index(11) < order.index(2)
+    assert order == [6, 5, 4, 3, 2, 1]
 
 
 def test_a_link_that_is_down_holds_up_no_other(make_event) -> None:
