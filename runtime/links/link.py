@@ -42,7 +42,7 @@ class Link(ABC):
         self._thread = threading.Thread(target=self._run, name=f"hyperline {name}", daemon=True)
         self._stop = threading.Event()
         self._wake = threading.Event()
-        self._up = False
+        self._up = self._done = False
         self._sent = self._bytes = self._failures = self._opened = self._in_hand = 0
         self._error: str | None = None
         self._downlink: Downlink
@@ -95,7 +95,7 @@ class Link(ABC):
     def report(self) -> dict[str, Any]:
         """Return the counters: events put = sent + dropped + queued, bytes those spent."""
         return {
-            "state": "up" if self._up else "down",
+            "state": "up" if self._up else "closed" if self._done else "down",
             "sent": self._sent,
             "dropped": self.outbox.dropped,
             "queued": len(self.outbox) + self._in_hand,
@@ -134,6 +134,7 @@ class Link(ABC):
                 self._wake.wait(pause)
                 self._wake.clear()
                 pause = min(2 * pause, _LONGEST_PAUSE)
+        self._done = self.outbox.finished
 
     def _turn(self) -> None:
         self.attend()

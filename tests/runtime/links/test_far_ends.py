@@ -104,7 +104,8 @@ def test_a_broker_gets_every_event_as_json(aircraft, broker, subscriber) -> None
         "value": 6.75,
     }
     (report,) = links.report()["links"].values()
-    assert (report["sent"], report["dropped"], report["queued"], report["error"]) == (30, 0, 0, None)
+    assert (report["state"], report["sent"], report["dropped"], report["queued"]) == ("closed", 30, 0, 0)
+    assert report["error"] is None
 
 
 def test_the_bytes_counted_for_mqtt_are_those_on_the_wire(aircraft, broker, subscriber) -> None:

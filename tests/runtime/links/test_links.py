@@ -89,6 +89,7 @@ def test_dead_and_stalled_far_ends_and_a_full_disk_do_not_delay_the_loop(
     assert report["events"]["found"] > 1000
     for far_end in ("dead", "silent", "full"):
         assert states[far_end]["sent"] == 0
+        assert states[far_end]["state"] == "down"
         assert states[far_end]["error"]
     assert states["dead"]["dropped"] == report["events"]["found"] - 100
     assert states["dead"]["queue_peak"] == 100
