@@ -25,6 +25,7 @@ from hyperline.runtime.blocks import Block, BlockAssembler
 from hyperline.runtime.engines import Outputs
 from hyperline.runtime.engines.chain import EngineChain
 from hyperline.runtime.guards import StateGuard, is_finite
+from hyperline.runtime.links import Links
 from hyperline.runtime.records import Record
 from hyperline.runtime.ring import WRONG_SIZE, LineRing, Policy, Slot
 from hyperline.runtime.sources import Line, Source
@@ -130,6 +131,8 @@ class Flight:
         options: LoopOptions,
         correction: SensorCorrection | None = None,
         *,
+        links: Links | None = None,
+        map_line: int = 0,
         counters: Counters | None = None,
         confusion: NDArray[np.int64] | None = None,
         next_index: int = 0,
@@ -143,6 +146,8 @@ class Flight:
             card: of the model.
             options: how to fly.
             correction: of the sensor, for a source of raw lines.
+            links: where events go.
+            map_line: line of the map at which the flight begins.
             counters: of a checkpoint, to go on from it; likewise the next three.
             confusion: up to there.
             next_index: of the line that comes next.
@@ -168,6 +173,7 @@ class Flight:
             options.policy or ("drop-oldest" if paced else "block"),
         )
         self._paced = paced
+        self._links, self._map_line = links, map_line
         self._max_gap = 8 * block if options.max_gap is None else options.max_gap
         interval = block / source.rate if source.rate else float("inf")
         self._patience = interval
@@ -352,6 +358,17 @@ class Flight:
             }
             writer.post(result)
         self._stamps = [0, 0]
+        if self._links is not None:
+            if outputs is not None:
+                self._links.offer(self._map_line, outputs.labels, outputs.confidence, block.count)
+            self._links.observe(
+                self._before + self._ring.received,
+                counters.classified,
+                counters.dropped + self._ring.dropped,
+                counters.rejected,
+                done - self._arrived,
+            )
+        self._map_line += block.count
 
     def _step(self, block: Block) -> Outputs | None:
         """Classify on the engine that flies, or on the next that works; None where none can."""

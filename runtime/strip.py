@@ -24,6 +24,7 @@ from hyperline.runtime.checkpoint import SLOTS, Checkpoints, read_checkpoints
 from hyperline.runtime.engines import engines_from, load_engine
 from hyperline.runtime.engines.chain import EngineChain
 from hyperline.runtime.flight import Counters, Flight, LoopOptions
+from hyperline.runtime.links import Links
 from hyperline.runtime.records import RECORDS, RecordLog
 from hyperline.runtime.sinks import EnviSink
 from hyperline.runtime.sinks.envi import repair_maps
@@ -34,7 +35,8 @@ from hyperline.sensor import SensorCorrection
 
 SUMMARY = "summary.json"
 PICTURE = "classes.png"
-RUN_FILES = (SUMMARY, *EnviSink.FILES, RECORDS, *SLOTS, PICTURE)
+GEOTIFF = "classes.tif"
+RUN_FILES = (SUMMARY, *EnviSink.FILES, RECORDS, *SLOTS, PICTURE, GEOTIFF, f"{GEOTIFF}.aux.xml")
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class RunSummary:
         ring_lines: most lines that ever waited for the loop.
         threads: threads of the engine.
         native_ops: whether hyperline's operators ran as compiled kernels.
+        links: `Links.report`, None without any.
         accuracy: against the truth that the source gives, whichever pixels that leaves out; None where there is
             none.
     """
@@ -119,6 +122,7 @@ class RunSummary:
     source: str
     source_counters: dict[str, int]
     counters: Counters
+    links: dict[str, Any] | None
     accuracy: Metrics | None
 
     def as_dict(self) -> dict[str, Any]:
@@ -140,6 +144,7 @@ def run_strip(
     overwrite: bool = False,
     resume: bool = False,
     options: LoopOptions | None = None,
+    make_links: Callable[[], Links] | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> RunSummary:
     """Classify a strip and write its maps and ``summary.json``.
@@ -161,6 +166,7 @@ def run_strip(
         resume: go on with the run that ``out`` holds, from its last checkpoint: what comes out is, to the byte, what
             the run would have been without the interruption.
         options: of the loop.
+        make_links: makes what events are sent over, once all else is known to be right.
         on_progress: called after every block with the number of lines taken so far; from another thread.
 
     Raises:
@@ -184,7 +190,17 @@ def run_strip(
     start = _resume(out, facts) if resume else _claim(out, overwrite)
     if resume and isinstance(source, SceneSource):
         source = source.starting_at(start.flight["next_index"])
-    flight = Flight(source, chain, card, options or LoopOptions(), correction, **start.flight)
+    links = make_links() if make_links else None
+    flight = Flight(
+        source,
+        chain,
+        card,
+        options or LoopOptions(),
+        correction,
+        links=links,
+        map_line=start.lines,
+        **start.flight,
+    )
     shape = (card.block_lines, flight.padded_samples)
     sink = EnviSink(out, card.block_lines, source.samples, card.class_names, start.lines)
     with sink:
@@ -205,8 +221,10 @@ def run_strip(
             try:
                 writer.close()
             finally:
+                if links is not None:
+                    links.close()
                 # Whatever ended the flight: what is known of it gets written.
-                summary = _summary(flight, writer, chain, sink, source, bundle, precision, resume)
+                summary = _summary(flight, writer, chain, sink, source, bundle, precision, resume, links)
                 log.close()
                 slots.close()
                 replace_file(out / SUMMARY, (json.dumps(summary.as_dict(), indent=2) + "\n").encode())
@@ -228,6 +246,7 @@ def _summary(
     bundle: Bundle,
     precision: str,
     resumed: bool,
+    links: Links | None,
 ) -> RunSummary:
     counters, latency = flight.counters, writer.latency
     seconds = (writer.last_written or flight.started) - flight.started
@@ -266,6 +285,7 @@ def _summary(
         source=source.name,
         source_counters=dict(getattr(source, "counters", {})),
         counters=counters,
+        links=links.report() if links is not None else None,
         accuracy=Metrics.from_confusion(flight.confusion) if flight.confusion.any() else None,
     )
 

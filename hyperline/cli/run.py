@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,6 +86,22 @@ if TYPE_CHECKING:
 @click.option(
     "--guards/--no-guards", default=True, show_default=True, help="Guard state and lines against flipped bits."
 )
+@click.option(
+    "--events",
+    metavar="CLASS:CONFIDENCE:PIXELS[:WEIGHT]",
+    multiple=True,
+    help="What makes an event: connected pixels of a class; may be given more than once.",
+)
+@click.option(
+    "--link",
+    "link_specs",
+    metavar="SPEC",
+    multiple=True,
+    help="Where events go: jsonl:PATH, mqtt://HOST/TOPIC, mavlink+udp://HOST:PORT, ccsds+udp://HOST:PORT, "
+    "prometheus://[HOST][:PORT] (docs/links.md); may be given more than once.",
+)
+@click.option("--downlink", metavar="BYTES_PER_SECOND[:BURST]", help="Budget of all radio links together.")
+@click.option("--geotiff", is_flag=True, help="Write classes.tif at the end of the strip.")
 @click.option("--picture/--no-picture", default=True, show_default=True, help="Draw the class map beside the scene.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 def run(
@@ -104,6 +121,10 @@ def run(
     ring: int | None,
     max_gap: int | None,
     guards: bool,
+    events: tuple[str, ...],
+    link_specs: tuple[str, ...],
+    downlink: str | None,
+    geotiff: bool,
     picture: bool,
     as_json: bool,
     radiometry: Path | None,
@@ -120,7 +141,7 @@ def run(
     from dataclasses import replace
 
     from hyperline.bundle import read_bundle
-    from hyperline.errors import HyperlineError
+    from hyperline.errors import HyperlineError, require
     from hyperline.match import require_match, require_units
     from hyperline.radiometry import correct_scene
     from hyperline.runtime.flight import LoopOptions
@@ -153,6 +174,13 @@ def run(
         judged = correct_scene(scene, correction) if correction and scene.labels is not None else scene
         truth, own = held_out(judged, bundle.card.training)
         source = replace(source, scene=replace(scene, labels=truth))
+    if geotiff:
+        require("rasterio", "geo")
+    make_links = None
+    if link_specs or events or downlink:
+        from hyperline.runtime.links import Links
+
+        make_links = partial(Links, link_specs, bundle.card, source.samples, events=events, downlink=downlink)
     with progress_bar(console) as progress:
         task = progress.add_task(f"lines of {source.name}", total=source.lines)
         summary = run_strip(
@@ -166,12 +194,18 @@ def run(
             overwrite=overwrite,
             resume=resume,
             options=LoopOptions(policy=policy, ring_lines=ring, max_gap=max_gap, guards=guards),
+            make_links=make_links,
             on_progress=lambda received: progress.update(task, completed=received),
         )
     written = [out / name for name in (*EnviSink.FILES, SUMMARY)]
     if picture and summary.lines and scene is not None:  # nobody keeps the lines of a wire
         drawn = draw(out, scene, bundle, summary, console, correction)
         written += [drawn] if drawn else []
+    if geotiff and summary.lines:
+        from hyperline.runtime.sinks import classes_geotiff
+
+        header = Path(source_spec)
+        written.append(classes_geotiff(out, header if header.suffix.lower() == ".hdr" else None))
     if as_json:
         click.echo(json.dumps(summary.as_dict()))
     else:

@@ -1,5 +1,6 @@
 """Where labels go."""
 
 from hyperline.runtime.sinks.envi import EnviSink
+from hyperline.runtime.sinks.geotiff import classes_geotiff
 
-__all__ = ["EnviSink"]
+__all__ = ["EnviSink", "classes_geotiff"]

@@ -102,7 +102,8 @@ def test_run_writes_maps_summary_and_picture(folder: Path) -> None:
     assert {"seconds", "lines_per_second", "latency_ms"} <= set(summary)
     names = {path.name for path in out.iterdir()}
     assert names == {
-        "classes.hdr", "classes.img", "confidence.hdr", "confidence.img", "summary.json", "classes.png"
+        "classes.hdr", "classes.img", "confidence.hdr", "confidence.img", "summary.json", "classes.png",
+        "blocks.log", "state.0", "state.1", "state.2",
     }  # fmt: skip
 
 

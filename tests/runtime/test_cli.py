@@ -168,3 +168,21 @@ def test_an_interrupted_run_says_so_draws_what_it_has_and_fails(bundle: Bundle, 
     assert 4 <= summary["received"] == summary["classified"] < 2200
     assert f"interrupted after {summary['received']} lines" in stderr
     assert (out / "classes.png").exists()
+
+
+def test_events_and_a_geotiff_leave_with_the_strip(run: Run, npz: Path, tmp_path: Path) -> None:
+    pytest.importorskip("rasterio", reason="needs rasterio, of hyperline[geo]")
+    events = tmp_path / "events.jsonl"
+    code, _, err = run(npz, "--events", "Stone {steel}:0.0:2", "--link", f"jsonl:{events}", "--geotiff", "--no-picture")
+    assert code == 0, err
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["links"]["blocks"] == {"offered": 6, "dropped": 0, "failed": 0, "queued": 0}
+    sent = [json.loads(line) for line in events.read_text().splitlines()]
+    assert len(sent) == summary["links"]["events"]["found"] > 0
+    assert (tmp_path / "run" / "classes.tif").stat().st_size > 0
+
+
+@pytest.mark.parametrize("options", [("--link", "pigeon://loft"), ("--events", "nothing")])
+def test_a_link_that_cannot_be_is_refused(run: Run, npz: Path, options: tuple[str, ...]) -> None:
+    code, _, err = run(npz, *options)
+    assert code == 2 and "error:" in err.lower(), err
