@@ -67,6 +67,7 @@ class LineRing:
     Attributes:
         received: lines put.
         dropped: lines that gave way to others, by the policy.
+        taken: lines that the loop took.
         deepest: most lines that ever waited.
     """
 
@@ -99,7 +100,7 @@ class LineRing:
         self._held: int | None = None
         self._ended = self._abandoned = False
         self._failure: BaseException | None = None
-        self.received = self.dropped = self.deepest = 0
+        self.received = self.dropped = self.taken = self.deepest = 0
 
     def put(self, line: Line) -> None:
         """Copy a line in, by the policy; does nothing once the ring was abandoned."""
@@ -161,6 +162,7 @@ class LineRing:
             self._changed.wait_for(lambda: self._ready or self._ended, timeout)
             if self._ready:
                 self._held = self._ready.popleft()
+                self.taken += 1
                 self._changed.notify_all()
                 return self._slots[self._held]
             return None

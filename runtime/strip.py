@@ -30,11 +30,14 @@ from hyperline.runtime.sinks import EnviSink
 from hyperline.runtime.sinks.envi import repair_maps
 from hyperline.runtime.sources import Source
 from hyperline.runtime.sources.files import SceneSource
+from hyperline.runtime.watchdog import Stage, Watchdog
 from hyperline.runtime.writer import Result, Writer
 from hyperline.sensor import SensorCorrection
 
 SUMMARY = "summary.json"
 PICTURE = "classes.png"
+# A stage that stands still for so long, with something to do, is stuck.
+_STUCK_SECONDS = 5.0
 GEOTIFF = "classes.tif"
 RUN_FILES = (SUMMARY, *EnviSink.FILES, RECORDS, *SLOTS, PICTURE, GEOTIFF, f"{GEOTIFF}.aux.xml")
 
@@ -214,10 +217,13 @@ def run_strip(
         writer = Writer(
             sink, log, slots, results, wait=waits, serial=start.serial, facts=facts, on_progress=on_progress
         )
+        watchdog = Watchdog(_stages(flight, writer, source), lambda: _status(flight))
         try:
+            watchdog.start()
             with _stop_signals() as stop:
                 flight.fly(writer, stop)
         finally:
+            watchdog.close()
             try:
                 writer.close()
             finally:
@@ -235,6 +241,26 @@ def run_strip(
             f"of hyperline: please report it with {out / SUMMARY}"
         )
     return summary
+
+
+def _stages(flight: Flight, writer: Writer, source: Source) -> dict[str, Stage]:
+    """Say what the watchdog is to look at. A failing disk is reported, and a new process would not mend it."""
+    ring = flight.ring
+    stages = {
+        "loop": Stage(_STUCK_SECONDS, lambda: ring.waiting > 0, lambda: ring.taken),
+        "writer": Stage(
+            _STUCK_SECONDS, lambda: writer.waiting > 0 and not writer.failing, lambda: writer.latency.count
+        ),
+    }
+    if source.rate:
+        limit = max(_STUCK_SECONDS, 100 / source.rate)
+        stages["source"] = Stage(limit, lambda: not ring.ended, lambda: ring.received)
+    return stages
+
+
+def _status(flight: Flight) -> str:
+    counters = flight.counters
+    return f"{flight.ring.received} lines received, {counters.classified} classified, {counters.lost} lost"
 
 
 def _summary(
