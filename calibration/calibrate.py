@@ -246,7 +246,7 @@ class _Calibration:
         """Stream all lines through the float32 model and watch the first half."""
         scans = [node for node in self.model.graph.node if node.op_type == "SelectiveScan"]
         biases = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in self.model.graph.initializer}
-        read = [name for layer in layers for name in (*layer.inputs, layer.bias) if name not in biases]
+        read = [name for layer in layers for name in layer.reads if name not in biases]
         deltas = [node.input[1] for node in scans]
         states = [state.output for state in self.card.states if state.output.endswith(".scan")]
         seen = _Seen(

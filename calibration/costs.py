@@ -48,8 +48,8 @@ def layer_costs(
     known: dict[tuple[object, ...], Cost] = {}
     costs = {}
     for layer in layers:
-        inputs = [*layer.inputs, *([layer.bias] if layer.bias in shapes else [])]
-        form = (layer.kind, layer.weight.shape, layer.relu, *(shapes[name] for name in inputs))
+        inputs = [name for name in layer.reads if name in shapes]
+        form = (layer.kind, layer.weight.shape, layer.after, *(shapes[name] for name in inputs))
         if form not in known:
             known[form] = _time(model, layer, {name: shapes[name] for name in inputs}, threads)
         costs[layer.name] = known[form]

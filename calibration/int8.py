@@ -82,10 +82,11 @@ def _quantized(layer: Layer, largest: float) -> tuple[onnx.NodeProto, list[onnx.
     x_scale = np.array(largest / LARGEST if largest > 0 else 1.0, np.float32)
     names = [f"{layer.name}.{what}" for what in ("input_scale", "weight_int8", "weight_scale")]
     arrays = (x_scale, weight, scale)
-    op = "Linear" if layer.kind is Kind.LINEAR else "BlockConvRelu" if layer.relu else "BlockConv"
+    op = "Linear" if layer.kind is Kind.LINEAR else "BlockConv"
+    residual = [] if layer.residual is None else [layer.residual]
     node = onnx.helper.make_node(
-        op,
-        [*layer.inputs, *names, layer.bias],
+        op + layer.after.value,
+        [*layer.inputs, *names, layer.bias, *residual],
         [layer.output],
         name=layer.name,
         domain=QUANTIZED_DOMAIN,

@@ -22,6 +22,14 @@ class Kind(str, Enum):
     CONVOLUTION = "convolution"
 
 
+class After(str, Enum):
+    """What becomes of a layer's result, as the name of its INT8 function ends."""
+
+    AS_IS = ""
+    RELU = "Relu"
+    ADD = "Add"
+
+
 @dataclass(frozen=True)
 class Layer:
     """A layer that can run in INT8.
@@ -34,7 +42,8 @@ class Layer:
         weight: (I, O) of a linear layer, (O, I, 3, 3) of a convolution.
         weight_name: the initializer that holds it, perhaps transposed.
         bias: the tensor that it adds.
-        relu: whether negative results become 0.
+        after: what becomes of the sum.
+        residual: the tensor that is added then, of the shape of the output, for ``After.ADD``.
         nodes: names of the nodes that it takes the place of.
     """
 
@@ -45,7 +54,8 @@ class Layer:
     weight: NDArray[np.float32]
     weight_name: str
     bias: str
-    relu: bool
+    after: After
+    residual: str | None
     nodes: tuple[str, ...]
 
     @property
@@ -57,6 +67,11 @@ class Layer:
     def input_axis(self) -> int:
         """Axis of the weight over which it sums."""
         return 0 if self.kind is Kind.LINEAR else 1
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """All tensors that it reads but its weight."""
+        return (*self.inputs, self.bias, *([] if self.residual is None else [self.residual]))
 
 
 @dataclass(frozen=True)
@@ -103,6 +118,12 @@ class _Finder:
         for node in self.graph.node:
             for name in node.input:
                 self.consumers.setdefault(name, []).append(node)
+        self.outputs = {value.name for value in self.graph.output}
+        self.taken: set[str] = set()  # sums that belong to a layer already
+        self.shapes = {
+            value.name: [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim]
+            for value in self.graph.value_info
+        }
 
     def find(self) -> tuple[list[Layer], list[FloatLayer]]:
         layers: list[Layer] = []
@@ -131,16 +152,18 @@ class _Finder:
         if node.op_type != "Gemm" or len(node.input) != 3 or not plain:
             return "a product of a form that is not known here"
         weight = onnx.numpy_helper.to_array(self.weights[node.input[1]])
+        add, residual = self._residual(node)
         return Layer(
             name=_layer_name(node),
             kind=Kind.LINEAR,
             inputs=(node.input[0],),
-            output=node.output[0],
+            output=(add or node).output[0],
             weight=np.ascontiguousarray(weight.T if attributes.get("transB", 0) else weight),
             weight_name=node.input[1],
             bias=node.input[2],
-            relu=False,
-            nodes=(node.name,),
+            after=After.AS_IS if add is None else After.ADD,
+            residual=residual,
+            nodes=(node.name, *([] if add is None else [add.name])),
         )
 
     def _convolution(self, node: onnx.NodeProto) -> Layer | str:
@@ -149,13 +172,16 @@ class _Finder:
             return _DEPTHWISE
         if node.input[1] not in self.weights:
             return _VARIABLE
-        # past and block -> Concat -> Unsqueeze -> Transpose -> this -> (Relu) -> Transpose -> Squeeze
+        # past and block -> Concat -> Unsqueeze -> Transpose -> this -> (Relu) -> Transpose -> Squeeze -> (Add)
         before = list(self._chain_up(node, ("Transpose", "Unsqueeze", "Concat")))
         relu = [one.op_type for one in self.consumers[node.output[0]]] == ["Relu"]
         after = list(self._chain_down(node, (*(("Relu",) if relu else ()), "Transpose", "Squeeze")))
         shaped = list(attributes.get("pads", ())) == [0, 1, 1, 1] and list(attributes["kernel_shape"]) == [3, 3]
         if len(before) != 3 or len(before[-1].input) != 2 or len(after) != 2 + relu or not shaped:
             return "a convolution of a form that is not known here"
+        add, residual = (None, None) if relu else self._residual(after[-1])
+        if add is not None:
+            after.append(add)
         return Layer(
             name=_layer_name(node),
             kind=Kind.CONVOLUTION,
@@ -164,9 +190,23 @@ class _Finder:
             weight=onnx.numpy_helper.to_array(self.weights[node.input[1]]),
             weight_name=node.input[1],
             bias=node.input[2],
-            relu=relu,
+            after=After.RELU if relu else After.AS_IS if add is None else After.ADD,
+            residual=residual,
             nodes=tuple(one.name for one in (*before, node, *after)),
         )
+
+    def _residual(self, node: onnx.NodeProto) -> tuple[onnx.NodeProto, str] | tuple[None, None]:
+        """Return the sum that alone reads a node's result, and what it adds of the same shape."""
+        result = node.output[0]
+        below = self.consumers.get(result, [])
+        if [one.op_type for one in below] != ["Add"] or result in self.outputs:
+            return None, None
+        others = [name for name in below[0].input if name != result]
+        same = len(others) == 1 and result in self.shapes and self.shapes[result] == self.shapes.get(others[0])
+        if not same or below[0].name in self.taken:
+            return None, None
+        self.taken.add(below[0].name)
+        return below[0], others[0]
 
     def _chain_up(self, node: onnx.NodeProto, kinds: tuple[str, ...]) -> Iterator[onnx.NodeProto]:
         for kind in kinds:

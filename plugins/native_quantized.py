@@ -23,11 +23,25 @@ Float32 = NDArray[np.float32]
 
 _POINTER, _INTEGER = ctypes.c_void_p, ctypes.c_int64
 
+_AS_IS, _RELU, _ADD = range(3)  # HYPERLINE_AS_IS and so on
+
 
 class _Layer(ctypes.Structure):
     """``hyperline_quantized_layer``."""
 
     _fields_ = (("weight", _POINTER), ("weight_scale", _POINTER), ("x_scale", ctypes.c_float))
+
+
+class _Rows(ctypes.Structure):
+    """``hyperline_quantized_rows``."""
+
+    _fields_ = (
+        ("rows", _INTEGER),
+        *((name, _POINTER) for name in ("x", "bias")),
+        ("bias_stride", _INTEGER),
+        ("after", ctypes.c_int32),
+        *((name, _POINTER) for name in ("residual", "y")),
+    )
 
 
 class _Block(ctypes.Structure):
@@ -36,8 +50,8 @@ class _Block(ctypes.Structure):
     _fields_ = (
         *((name, _INTEGER) for name in ("lines", "samples")),
         *((name, _POINTER) for name in ("past", "x", "bias")),
-        ("relu", ctypes.c_int32),
-        ("y", _POINTER),
+        ("after", ctypes.c_int32),
+        *((name, _POINTER) for name in ("residual", "y")),
     )
 
 
@@ -61,12 +75,20 @@ class QuantizedLibrary:
             getattr(self._library, name).argtypes = (_INTEGER, _INTEGER, _POINTER, _POINTER)
         self._library.hyperline_quantized_free.argtypes = (_POINTER,)
         self._library.hyperline_quantized_free.restype = None
-        self._library.hyperline_quantized_linear.argtypes = (_POINTER, _INTEGER, _POINTER, _POINTER, _INTEGER, _POINTER)
+        self._library.hyperline_quantized_linear.argtypes = (_POINTER, _POINTER)
         self._library.hyperline_quantized_block_conv.argtypes = (_POINTER, _POINTER, _INTEGER, _INTEGER)
         self.instruction_set: str = self._library.hyperline_quantized_instruction_set().decode()
 
-    def linear(self, x: Array, x_scale: Array, weight: Array, weight_scale: Array, bias: Array) -> Float32:
-        """Run the layer ``Linear``; see `reference.quantized_linear`.
+    def linear(
+        self,
+        x: Array,
+        x_scale: Array,
+        weight: Array,
+        weight_scale: Array,
+        bias: Array,
+        residual: Array | None = None,
+    ) -> Float32:
+        """Run the layer ``Linear``, or ``LinearAdd``; see `reference.quantized_linear`.
 
         Returns:
             (..., O).
@@ -84,19 +106,31 @@ class QuantizedLibrary:
                 f"weight {weight.shape} needs weight_scale ({outputs},) and bias ({outputs},) or {shape}, "
                 f"not {weight_scale.shape} and {bias.shape}"
             )
+        self._check_residual(residual, shape)
         bias_stride = 0 if bias.shape == (outputs,) else outputs
+        residual = None if residual is None else np.ascontiguousarray(residual, np.float32)
         x, weight_scale, bias = (np.ascontiguousarray(array, np.float32) for array in (x, weight_scale, bias))
         y = np.empty(shape, np.float32)
         pack = self._library.hyperline_quantized_pack_linear
         with self._layer(pack, inputs, outputs, x_scale, weight, weight_scale) as layer:
-            arrays = (x.ctypes.data, bias.ctypes.data, bias_stride, y.ctypes.data)
-            self._check(self._library.hyperline_quantized_linear(layer, y[..., 0].size, *arrays))
+            rows = _Rows(
+                y[..., 0].size, x.ctypes.data, bias.ctypes.data, bias_stride, *_after(residual, False), y.ctypes.data
+            )
+            self._check(self._library.hyperline_quantized_linear(layer, ctypes.byref(rows)))
         return y
 
     def block_conv(
-        self, past: Array, x: Array, x_scale: Array, weight: Array, weight_scale: Array, bias: Array, relu: bool
+        self,
+        past: Array,
+        x: Array,
+        x_scale: Array,
+        weight: Array,
+        weight_scale: Array,
+        bias: Array,
+        residual: Array | None = None,
+        relu: bool = False,
     ) -> Float32:
-        """Run the layer ``BlockConv``, or ``BlockConvRelu``; see `reference.quantized_block_conv`.
+        """Run the layer ``BlockConv``, ``BlockConvRelu`` or ``BlockConvAdd``; see `reference.quantized_block_conv`.
 
         Returns:
             (K, W, O).
@@ -113,13 +147,18 @@ class QuantizedLibrary:
                 f"x {x.shape} and weight {weight.shape} need past (1, {samples}, {inputs}), weight_scale ({outputs},) "
                 f"and bias ({outputs},), not {past.shape}, {weight_scale.shape} and {bias.shape}"
             )
+        self._check_residual(residual, (lines, samples, outputs))
+        if residual is not None and relu:
+            raise InputError("a convolution has a ReLU or a residual, not both")
+        residual = None if residual is None else np.ascontiguousarray(residual, np.float32)
         past, x, weight_scale, bias = (
             np.ascontiguousarray(array, np.float32) for array in (past, x, weight_scale, bias)
         )
         y = np.empty((lines, samples, outputs), np.float32)
         pack = self._library.hyperline_quantized_pack_block_conv
         with self._layer(pack, inputs, outputs, x_scale, weight, weight_scale) as layer:
-            block = _Block(lines, samples, past.ctypes.data, x.ctypes.data, bias.ctypes.data, relu, y.ctypes.data)
+            arrays = (past.ctypes.data, x.ctypes.data, bias.ctypes.data)
+            block = _Block(lines, samples, *arrays, *_after(residual, relu), y.ctypes.data)
             self._check(self._library.hyperline_quantized_block_conv(layer, ctypes.byref(block), 0, samples))
         return y
 
@@ -136,6 +175,16 @@ class QuantizedLibrary:
         finally:
             self._library.hyperline_quantized_free(packed)
 
+    @staticmethod
+    def _check_residual(residual: Array | None, shape: tuple[int, ...]) -> None:
+        if residual is not None and residual.shape != shape:
+            raise InputError(f"the residual must be {shape} like the result, not {residual.shape}")
+
     def _check(self, status: int) -> None:
         if status:
             raise HyperlineError(f"the INT8 layer failed: {self._library.hyperline_status_text(status).decode()}")
+
+
+def _after(residual: Float32 | None, relu: bool) -> tuple[int, int | None]:
+    """Return what becomes of a result, and where its residual is."""
+    return (_RELU if relu else _AS_IS, None) if residual is None else (_ADD, residual.ctypes.data)

@@ -14,21 +14,22 @@ from hyperline.plugins import QUANTIZED_DOMAIN, QUANTIZED_VERSION
 
 _LINEAR = """
 <opset_import: ["" : 18], domain: "hyperline.quantized">
-Linear (x, x_scale, weight, weight_scale, bias) => (y)
+NAME (x, x_scale, weight, weight_scale, bias MORE) => (y)
 {
     zero = Constant <value: tensor = int8 {0}> ()
     x_int8 = QuantizeLinear (x, x_scale, zero)
     x_rounded = DequantizeLinear (x_int8, x_scale, zero)
     weight_rounded = DequantizeLinear <axis: int = 1> (weight, weight_scale)
     product = MatMul (x_rounded, weight_rounded)
-    y = Add (product, bias)
+    sum = Add (product, bias)
+    AFTER
 }
 """
 
 # The layout changes before the quantisation, so that nothing stands between it and the convolution.
 _BLOCK_CONV = """
 <opset_import: ["" : 18], domain: "hyperline.quantized">
-NAME (past, x, x_scale, weight, weight_scale, bias) => (y)
+NAME (past, x, x_scale, weight, weight_scale, bias MORE) => (y)
 {
     axis_0 = Constant <value_ints: ints = [0]> ()
     zero = Constant <value: tensor = int8 {0}> ()
@@ -41,20 +42,35 @@ NAME (past, x, x_scale, weight, weight_scale, bias) => (y)
     convolved = Conv <kernel_shape: ints = [3, 3], pads: ints = [0, 1, 1, 1]> (planes_rounded, weight_rounded, bias)
     RECTIFY
     out_image = Transpose <perm: ints = [0, 2, 3, 1]> (out_planes)
-    y = Squeeze (out_image, axis_0)
+    sum = Squeeze (out_image, axis_0)
+    AFTER
 }
 """
 
-_TEXTS = {
-    "Linear": _LINEAR,
-    "BlockConv": _BLOCK_CONV.replace("NAME", "BlockConv").replace("RECTIFY", "out_planes = Identity (convolved)"),
-    "BlockConvRelu": _BLOCK_CONV.replace("NAME", "BlockConvRelu").replace("RECTIFY", "out_planes = Relu (convolved)"),
-}
+_AS_IS, _ADD = "y = Identity (sum)", "y = Add (sum, residual)"
+
+
+def _linear(name: str, more: str = "", after: str = _AS_IS) -> str:
+    return _LINEAR.replace("NAME", name).replace(" MORE", more).replace("AFTER", after)
+
+
+def _block_conv(name: str, more: str = "", rectify: str = "Identity", after: str = _AS_IS) -> str:
+    text = _BLOCK_CONV.replace("RECTIFY", f"out_planes = {rectify} (convolved)")
+    return text.replace("NAME", name).replace(" MORE", more).replace("AFTER", after)
+
+
+_TEXTS = (
+    _linear("Linear"),
+    _linear("LinearAdd", ", residual", after=_ADD),
+    _block_conv("BlockConv"),
+    _block_conv("BlockConvRelu", rectify="Relu"),
+    _block_conv("BlockConvAdd", ", residual", after=_ADD),
+)
 
 
 def quantized_functions() -> list[onnx.FunctionProto]:
-    """Return the bodies of ``Linear``, ``BlockConv`` and ``BlockConvRelu``."""
-    return [onnx.parser.parse_function(text) for text in _TEXTS.values()]
+    """Return the bodies of the INT8 layers."""
+    return [onnx.parser.parse_function(text) for text in _TEXTS]
 
 
 def add_quantized_functions(model: onnx.ModelProto) -> None:

@@ -107,8 +107,10 @@ def quantize(x: Array, scale: Array) -> NDArray[np.int8]:
     return np.clip(np.rint(ratio), -128, 127).astype(np.int8)
 
 
-def quantized_linear(x: Array, x_scale: Array, weight: Array, weight_scale: Array, bias: Array) -> Float64:
-    """Run the INT8 layer ``Linear``: x_scale weight_scale (x_int8 · weight) + bias.
+def quantized_linear(
+    x: Array, x_scale: Array, weight: Array, weight_scale: Array, bias: Array, residual: Array | None = None
+) -> Float64:
+    """Run the INT8 layer ``Linear``: x_scale weight_scale (x_int8 · weight) + bias, or ``LinearAdd``: + residual.
 
     Args:
         x: (..., I) float32.
@@ -116,18 +118,27 @@ def quantized_linear(x: Array, x_scale: Array, weight: Array, weight_scale: Arra
         weight: (I, O) int8.
         weight_scale: (O,) float32.
         bias: (O,), or of the shape of the result: what is added.
+        residual: of the shape of the result, added too.
 
     Returns:
         (..., O).
     """
     products = quantize(x, x_scale).astype(np.int64) @ weight.astype(np.int64)
-    return products * (np.float64(x_scale) * weight_scale.astype(np.float64)) + bias
+    y = products * (np.float64(x_scale) * weight_scale.astype(np.float64)) + bias
+    return y if residual is None else y + residual
 
 
 def quantized_block_conv(
-    past: Array, x: Array, x_scale: Array, weight: Array, weight_scale: Array, bias: Array, relu: bool
+    past: Array,
+    x: Array,
+    x_scale: Array,
+    weight: Array,
+    weight_scale: Array,
+    bias: Array,
+    residual: Array | None = None,
+    relu: bool = False,
 ) -> Float64:
-    """Run the INT8 layer ``BlockConv``, or ``BlockConvRelu``: a 3×3 convolution of one block of lines.
+    """Run the INT8 layer ``BlockConv``, ``BlockConvRelu`` or ``BlockConvAdd``: a 3×3 convolution of a block of lines.
 
     It sees the line before the block, and zeros after it and beside it (`hyperline.train.ssm.BlockConv`).
 
@@ -138,6 +149,7 @@ def quantized_block_conv(
         weight: (O, I, 3, 3) int8.
         weight_scale: (O,) float32.
         bias: (O,) float32.
+        residual: (K, W, O), added to the result.
         relu: whether negative results become 0.
 
     Returns:
@@ -151,4 +163,5 @@ def quantized_block_conv(
         for right in range(3)
     )
     y = sums * (np.float64(x_scale) * weight_scale.astype(np.float64)) + bias
-    return np.maximum(y, 0.0) if relu else y
+    y = np.maximum(y, 0.0) if relu else y
+    return y if residual is None else y + residual

@@ -1,5 +1,6 @@
 // The INT8 layers. Rows of activations are quantised once into a workspace in cache, then multiplied with packed
-// weights in register blocks; scale, bias and ReLU are applied to the sums before they leave the registers.
+// weights in register blocks; scale, bias and what comes after are applied to the sums before they leave the
+// registers.
 //
 // A convolution makes no copy of its neighbourhoods: samples lie side by side with channels last, so what an output
 // sample sees is three runs of 3 I activations each, one a line.
@@ -117,6 +118,7 @@ struct Rows {
     int64_t bias_stride;
     float* y;
     int64_t y_stride;
+    const float* residual;  // where y_stride leads too; null but for HYPERLINE_ADD
 };
 
 template <bool whole>
@@ -131,8 +133,8 @@ HYPERLINE_INLINE void store_outputs(float* to, Floats v, int64_t count) {
     store_first(to, v, count);
 }
 
-// Sums to outputs: a product and a sum, in one rounding where the machine can, and the ReLU.
-template <bool whole, bool relu, int height, int vectors>
+// Sums to outputs: a product and a sum, in one rounding where the machine can, and what comes after.
+template <bool whole, int after, int height, int vectors>
 HYPERLINE_INLINE void finish(const Sums (&sums)[height][vectors], const hyperline_quantized_layer& layer,
                              const Panel& panel, const Rows& rows) {
     HYPERLINE_UNROLL for (int v = 0; v < vectors; v++) {
@@ -142,14 +144,16 @@ HYPERLINE_INLINE void finish(const Sums (&sums)[height][vectors], const hyperlin
             if (r >= rows.count) break;
             const Floats bias = load_outputs<whole>(rows.bias + r * rows.bias_stride + output, count);
             Floats y = __builtin_convertvector(sums[r][v], Floats) * scale + bias;
-            if (relu) y = y < 0.0f ? Floats{} : y;
-            store_outputs<whole>(rows.y + r * rows.y_stride + output, y, count);
+            const int64_t place = r * rows.y_stride + output;
+            if (after == HYPERLINE_RELU) y = y < 0.0f ? Floats{} : y;
+            if (after == HYPERLINE_ADD) y += load_outputs<whole>(rows.residual + place, count);
+            store_outputs<whole>(rows.y + place, y, count);
         }
     }
 }
 
 // A register block. Rows beyond the last are multiplied too, and dropped: their activations are there to be read.
-template <bool relu, int height, int vectors>
+template <int after, int height, int vectors>
 HYPERLINE_INLINE void multiply_block(const hyperline_quantized_layer& layer, const Panel& panel, const Runs& runs,
                                      const Rows& rows) {
     Sums sums[height][vectors];
@@ -173,36 +177,49 @@ HYPERLINE_INLINE void multiply_block(const hyperline_quantized_layer& layer, con
         }
     }
     if (panel.output + vectors * lanes <= layer.weight->outputs) {
-        finish<true, relu>(sums, layer, panel, rows);
+        finish<true, after>(sums, layer, panel, rows);
     } else {
-        finish<false, relu>(sums, layer, panel, rows);
+        finish<false, after>(sums, layer, panel, rows);
     }
 }
 
-template <bool relu, int vectors>
+template <int after, int vectors>
 void multiply_panel(const hyperline_quantized_layer& layer, const Panel& panel, const Runs& runs, Rows rows) {
     constexpr int height = block_rows(vectors);
     for (; rows.count > 0; rows.count -= height) {
-        multiply_block<relu, height, vectors>(layer, panel, runs, rows);
+        multiply_block<after, height, vectors>(layer, panel, runs, rows);
         rows.x += height * rows.pitch;
         rows.bias += height * rows.bias_stride;
         rows.y += height * rows.y_stride;
+        if (after == HYPERLINE_ADD) rows.residual += height * rows.y_stride;
     }
 }
 
-template <bool relu>
+template <int after>
 void multiply(const hyperline_quantized_layer& layer, const Panel& panel, const Runs& runs, const Rows& rows) {
     switch (panel.vectors) {
         case 1:
-            return multiply_panel<relu, 1>(layer, panel, runs, rows);
+            return multiply_panel<after, 1>(layer, panel, runs, rows);
         case 2:
-            return multiply_panel<relu, 2>(layer, panel, runs, rows);
+            return multiply_panel<after, 2>(layer, panel, runs, rows);
 #if defined(__AVX512VNNI__) || defined(__ARM_NEON)
         case 3:
-            return multiply_panel<relu, 3>(layer, panel, runs, rows);
+            return multiply_panel<after, 3>(layer, panel, runs, rows);
         default:
-            return multiply_panel<relu, 4>(layer, panel, runs, rows);
+            return multiply_panel<after, 4>(layer, panel, runs, rows);
 #endif
+    }
+}
+
+void multiply(const hyperline_quantized_layer& layer, const Panel& panel, const Runs& runs, const Rows& rows,
+              int32_t after) {
+    switch (after) {
+        case HYPERLINE_RELU:
+            return multiply<HYPERLINE_RELU>(layer, panel, runs, rows);
+        case HYPERLINE_ADD:
+            return multiply<HYPERLINE_ADD>(layer, panel, runs, rows);
+        default:
+            return multiply<HYPERLINE_AS_IS>(layer, panel, runs, rows);
     }
 }
 
@@ -218,19 +235,19 @@ int64_t linear_workspace(const hyperline_quantized_weight& weight) {
     return (tile_rows(weight) * pitch_of(weight) + lanes) * static_cast<int64_t>(sizeof(Activation));
 }
 
-void linear(const hyperline_quantized_layer& layer, int64_t rows, const float* x, const float* bias,
-            int64_t bias_stride, float* y, void* workspace) {
+void linear(const hyperline_quantized_layer& layer, const hyperline_quantized_rows& rows, void* workspace) {
     const hyperline_quantized_weight& weight = *layer.weight;
     const int64_t pitch = pitch_of(weight), tile = tile_rows(weight);
     Activation* activations = static_cast<Activation*>(workspace);
-    for (int64_t first = 0; first < rows; first += tile) {
-        const int64_t count = least(tile, rows - first);
-        quantize_rows(activations, x + first * weight.inputs, count, layer);
+    for (int64_t first = 0; first < rows.rows; first += tile) {
+        const int64_t count = least(tile, rows.rows - first), from = first * weight.outputs;
+        quantize_rows(activations, rows.x + first * weight.inputs, count, layer);
         fill_zero(activations + count * pitch, (round_up(count, whole_blocks) - count) * pitch);
         for (int64_t output = 0; output < weight.outputs; output += panel_vectors * lanes) {
-            multiply<false>(layer, panel_at(weight, output, true), {1, pitch, 0},
-                            {count, activations, pitch, bias + first * bias_stride, bias_stride,
-                             y + first * weight.outputs, weight.outputs});
+            multiply(layer, panel_at(weight, output, true), {1, pitch, 0},
+                     {count, activations, pitch, rows.bias + first * rows.bias_stride, rows.bias_stride, rows.y + from,
+                      weight.outputs, rows.after == HYPERLINE_ADD ? rows.residual + from : nullptr},
+                     rows.after);
         }
     }
 }
@@ -276,14 +293,16 @@ void block_conv(const hyperline_quantized_layer& layer, const hyperline_quantize
                 const bool all_taps = line + 1 < block.lines;
                 const Panel panel = panel_at(weight, output, all_taps);
                 const Runs runs = {all_taps ? conv_width : conv_width - 1, conv_width * pitch, line_pitch};
+                const int64_t from = (line * block.samples + first) * weight.outputs;
                 const Rows rows = {end - first,
                                    activations + line * line_pitch,
                                    pitch,
                                    block.bias,
                                    0,
-                                   block.y + (line * block.samples + first) * weight.outputs,
-                                   weight.outputs};
-                block.relu ? multiply<true>(layer, panel, runs, rows) : multiply<false>(layer, panel, runs, rows);
+                                   block.y + from,
+                                   weight.outputs,
+                                   block.after == HYPERLINE_ADD ? block.residual + from : nullptr};
+                multiply(layer, panel, runs, rows, block.after);
             }
         }
     }

@@ -19,8 +19,7 @@ struct QuantizedKernels {
     int64_t (*packed_bytes)(const hyperline_quantized_weight& weight);
     void (*pack)(const hyperline_quantized_weight& weight, const int8_t* from, const WeightStrides& strides);
     int64_t (*linear_workspace)(const hyperline_quantized_weight& weight);
-    void (*linear)(const hyperline_quantized_layer& layer, int64_t rows, const float* x, const float* bias,
-                   int64_t bias_stride, float* y, void* workspace);
+    void (*linear)(const hyperline_quantized_layer& layer, const hyperline_quantized_rows& rows, void* workspace);
     int64_t (*block_conv_workspace)(const hyperline_quantized_weight& weight, int64_t lines);
     void (*block_conv)(const hyperline_quantized_layer& layer, const hyperline_quantized_block& block, int64_t first,
                        int64_t last, void* workspace);

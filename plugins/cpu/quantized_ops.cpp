@@ -64,6 +64,10 @@ bool usable(const hyperline_quantized_layer* layer, int64_t taps) {
     return layer && layer->weight && layer->weight->taps == taps && layer->weight_scale;
 }
 
+bool usable_after(int32_t after, const float* residual) {
+    return after >= HYPERLINE_AS_IS && after <= HYPERLINE_ADD && (after != HYPERLINE_ADD || residual);
+}
+
 }  // namespace
 }  // namespace hyperline
 
@@ -84,21 +88,24 @@ void hyperline_quantized_free(hyperline_quantized_weight* packed) {
     delete packed;
 }
 
-int hyperline_quantized_linear(const hyperline_quantized_layer* layer, int64_t rows, const float* x, const float* bias,
-                               int64_t bias_stride, float* y) {
-    if (!hyperline::usable(layer, 1) || rows < 0 || !x || !bias || !y) return HYPERLINE_BAD_ARGUMENT;
+int hyperline_quantized_linear(const hyperline_quantized_layer* layer, const hyperline_quantized_rows* rows) {
+    if (!hyperline::usable(layer, 1) || !rows || rows->rows < 0 || !rows->x || !rows->bias || !rows->y ||
+        !hyperline::usable_after(rows->after, rows->residual)) {
+        return HYPERLINE_BAD_ARGUMENT;
+    }
     const hyperline_quantized_weight& weight = *layer->weight;
-    if (bias_stride != 0 && bias_stride != weight.outputs) return HYPERLINE_BAD_ARGUMENT;
+    if (rows->bias_stride != 0 && rows->bias_stride != weight.outputs) return HYPERLINE_BAD_ARGUMENT;
     const hyperline::Memory workspace = hyperline::allocate(weight.kernels->linear_workspace(weight));
     if (!workspace) return HYPERLINE_OUT_OF_MEMORY;
-    weight.kernels->linear(*layer, rows, x, bias, bias_stride, y, workspace.get());
+    weight.kernels->linear(*layer, *rows, workspace.get());
     return HYPERLINE_OK;
 }
 
 int hyperline_quantized_block_conv(const hyperline_quantized_layer* layer, const hyperline_quantized_block* block,
                                    int64_t first, int64_t last) {
     if (!hyperline::usable(layer, 9) || !block || block->lines < 0 || block->samples < 0 || !block->past || !block->x ||
-        !block->bias || !block->y || first < 0 || first > last || last > block->samples) {
+        !block->bias || !block->y || !hyperline::usable_after(block->after, block->residual) || first < 0 ||
+        first > last || last > block->samples) {
         return HYPERLINE_BAD_ARGUMENT;
     }
     if (block->lines == 0) return HYPERLINE_OK;

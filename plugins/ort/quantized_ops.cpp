@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <initializer_list>
 #include <memory>
+#include <string>
 
 #include "hyperline/quantized.h"
 
@@ -57,6 +59,20 @@ const float* Floats(const Tensor& tensor) {
     return static_cast<const float*>(tensor.data);
 }
 
+// What a function's name says about its results.
+std::string Suffix(int32_t after) {
+    return after == HYPERLINE_RELU ? "Relu" : after == HYPERLINE_ADD ? "Add" : "";
+}
+
+// The residual of a node, its input `index`: null where it has none.
+const float* Residual(const Ort::KernelContext& context, const char* op, int32_t after, size_t index,
+                      const Shape& shape) {
+    if (after != HYPERLINE_ADD) return nullptr;
+    const Tensor residual = Input(context, index);
+    if (residual.shape != shape) RefuseShape(op, "residual", residual, ToText(shape));
+    return Floats(residual);
+}
+
 // The weight of a node: packed once where it is a constant, as exported models have it, else in every call.
 template <typename Op>
 class PackedWeight {
@@ -71,9 +87,9 @@ class PackedWeight {
     hyperline_quantized_layer Layer(const Tensor& x_scale, const Tensor& weight, const Tensor& weight_scale,
                                     Weight& own) const {
         if (std::any_of(x_scale.shape.begin(), x_scale.shape.end(), [](int64_t size) { return size != 1; }))
-            RefuseShape(Op::kName, "x_scale", x_scale, "one number");
+            RefuseShape(Op::Name(), "x_scale", x_scale, "one number");
         const Shape outputs{weight.shape[Op::kOutputsAxis]};
-        if (weight_scale.shape != outputs) RefuseShape(Op::kName, "weight_scale", weight_scale, ToText(outputs));
+        if (weight_scale.shape != outputs) RefuseShape(Op::Name(), "weight_scale", weight_scale, ToText(outputs));
         if (!once_) own = Op::Pack(weight);
         return {once_ ? once_.get() : own.get(), Floats(weight_scale), *Floats(x_scale)};
     }
@@ -84,13 +100,18 @@ class PackedWeight {
 
 // --------------------------------------------------------------------------------------------------------- Linear ---
 
+template <int32_t after>
 class LinearKernel {
   public:
-    static constexpr const char* kName = "Linear";
-    static constexpr size_t kInputs = 5, kWeightInput = 2, kOutputsAxis = 1;
+    static constexpr size_t kInputs = after == HYPERLINE_ADD ? 6 : 5, kWeightInput = 2, kOutputsAxis = 1;
+
+    static const char* Name() {
+        static const std::string name = "Linear" + Suffix(after);
+        return name.c_str();
+    }
 
     static Weight Pack(const Tensor& weight) {
-        if (weight.shape.size() != 2) RefuseShape(kName, "weight", weight, "(I, O)");
+        if (weight.shape.size() != 2) RefuseShape(Name(), "weight", weight, "(I, O)");
         hyperline_quantized_weight* packed = nullptr;
         Require(hyperline_quantized_pack_linear(weight.shape[0], weight.shape[1],
                                                 static_cast<const int8_t*>(weight.data), &packed));
@@ -101,23 +122,30 @@ class LinearKernel {
 
     void Compute(const Ort::KernelContext& context) const {
         const Tensor x = Input(context, 0), weight = Input(context, 2), bias = Input(context, 4);
-        if (weight.shape.size() != 2) RefuseShape(kName, "weight", weight, "(I, O)");
+        if (weight.shape.size() != 2) RefuseShape(Name(), "weight", weight, "(I, O)");
         const int64_t I = weight.shape[0], O = weight.shape[1];
         if (x.shape.empty() || x.shape.back() != I)
-            RefuseShape(kName, "x", x, "(..., " + std::to_string(I) + ") beside weight " + ToText(weight.shape));
+            RefuseShape(Name(), "x", x, "(..., " + std::to_string(I) + ") beside weight " + ToText(weight.shape));
         Weight own;
         const hyperline_quantized_layer layer = weight_.Layer(Input(context, 1), weight, Input(context, 3), own);
         Shape shape = x.shape;
         shape.back() = O;
         const bool one_row = bias.shape == Shape{O};
-        if (!one_row && bias.shape != shape) RefuseShape(kName, "bias", bias, ToText({O}) + " or " + ToText(shape));
+        if (!one_row && bias.shape != shape) RefuseShape(Name(), "bias", bias, ToText({O}) + " or " + ToText(shape));
+        const float* residual = Residual(context, Name(), after, 5, shape);
         float* y = Output<float>(context, 0, shape);
         int64_t rows = 1;
         for (size_t axis = 0; axis + 1 < shape.size(); ++axis) rows *= shape[axis];
         const int64_t bias_stride = one_row ? 0 : O;
         InParts(context, rows, I * O, [&](int64_t first, int64_t last) {
-            return hyperline_quantized_linear(&layer, last - first, Floats(x) + first * I,
-                                              Floats(bias) + first * bias_stride, bias_stride, y + first * O);
+            const hyperline_quantized_rows part = {last - first,
+                                                   Floats(x) + first * I,
+                                                   Floats(bias) + first * bias_stride,
+                                                   bias_stride,
+                                                   after,
+                                                   residual ? residual + first * O : nullptr,
+                                                   y + first * O};
+            return hyperline_quantized_linear(&layer, &part);
         });
     }
 
@@ -130,16 +158,20 @@ class LinearKernel {
     }
 
   private:
-    PackedWeight<LinearKernel> weight_;
+    PackedWeight<LinearKernel<after>> weight_;
 };
 
 // ------------------------------------------------------------------------------------------------------ BlockConv ---
 
-template <bool relu>
+template <int32_t after>
 class BlockConvKernel {
   public:
-    static constexpr const char* kName = relu ? "BlockConvRelu" : "BlockConv";
-    static constexpr size_t kInputs = 6, kWeightInput = 3, kOutputsAxis = 0;
+    static constexpr size_t kInputs = after == HYPERLINE_ADD ? 7 : 6, kWeightInput = 3, kOutputsAxis = 0;
+
+    static const char* Name() {
+        static const std::string name = "BlockConv" + Suffix(after);
+        return name.c_str();
+    }
 
     static Weight Pack(const Tensor& weight) {
         CheckWeight(weight);
@@ -157,14 +189,15 @@ class BlockConvKernel {
         CheckWeight(weight);
         const int64_t O = weight.shape[0], I = weight.shape[1];
         if (x.shape.size() != 3 || x.shape[2] != I)
-            RefuseShape(kName, "x", x, "(K, W, " + std::to_string(I) + ") beside weight " + ToText(weight.shape));
+            RefuseShape(Name(), "x", x, "(K, W, " + std::to_string(I) + ") beside weight " + ToText(weight.shape));
         const int64_t K = x.shape[0], W = x.shape[1];
-        if (past.shape != Shape{1, W, I}) RefuseShape(kName, "past", past, ToText({1, W, I}));
-        if (bias.shape != Shape{O}) RefuseShape(kName, "bias", bias, ToText({O}));
+        if (past.shape != Shape{1, W, I}) RefuseShape(Name(), "past", past, ToText({1, W, I}));
+        if (bias.shape != Shape{O}) RefuseShape(Name(), "bias", bias, ToText({O}));
         Weight own;
         const hyperline_quantized_layer layer = weight_.Layer(Input(context, 2), weight, Input(context, 4), own);
+        const float* residual = Residual(context, Name(), after, 6, {K, W, O});
         const hyperline_quantized_block block = {
-            K, W, Floats(past), Floats(x), Floats(bias), relu, Output<float>(context, 0, {K, W, O})};
+            K, W, Floats(past), Floats(x), Floats(bias), after, residual, Output<float>(context, 0, {K, W, O})};
         InParts(context, K ? W : 0, K * 9 * I * O, [&](int64_t first, int64_t last) {
             return hyperline_quantized_block_conv(&layer, &block, first, last);
         });
@@ -181,16 +214,16 @@ class BlockConvKernel {
   private:
     static void CheckWeight(const Tensor& weight) {
         if (weight.shape.size() != 4 || weight.shape[2] != 3 || weight.shape[3] != 3)
-            RefuseShape(kName, "weight", weight, "(O, I, 3, 3)");
+            RefuseShape(Name(), "weight", weight, "(O, I, 3, 3)");
     }
 
-    PackedWeight<BlockConvKernel> weight_;
+    PackedWeight<BlockConvKernel<after>> weight_;
 };
 
 template <typename Kernel>
 struct QuantizedOp : Ort::CustomOpBase<QuantizedOp<Kernel>, GuardedKernel<Kernel>, true> {
     QuantizedOp() { this->start_ver_ = this->end_ver_ = kQuantizedVersion; }
-    const char* GetName() const { return Kernel::kName; }
+    const char* GetName() const { return Kernel::Name(); }
     size_t GetInputTypeCount() const { return Kernel::kInputs; }
     size_t GetOutputTypeCount() const { return 1; }
     ONNXTensorElementDataType GetInputType(size_t index) const {
@@ -204,15 +237,18 @@ struct QuantizedOp : Ort::CustomOpBase<QuantizedOp<Kernel>, GuardedKernel<Kernel
 };
 
 struct Domain {
-    QuantizedOp<LinearKernel> linear;
-    QuantizedOp<BlockConvKernel<false>> block_conv;
-    QuantizedOp<BlockConvKernel<true>> block_conv_relu;
+    QuantizedOp<LinearKernel<HYPERLINE_AS_IS>> linear;
+    QuantizedOp<LinearKernel<HYPERLINE_ADD>> linear_add;
+    QuantizedOp<BlockConvKernel<HYPERLINE_AS_IS>> block_conv;
+    QuantizedOp<BlockConvKernel<HYPERLINE_RELU>> block_conv_relu;
+    QuantizedOp<BlockConvKernel<HYPERLINE_ADD>> block_conv_add;
     Ort::CustomOpDomain domain{"hyperline.quantized"};
 
     Domain() {
-        domain.Add(&linear);
-        domain.Add(&block_conv);
-        domain.Add(&block_conv_relu);
+        for (const OrtCustomOp* op : std::initializer_list<const OrtCustomOp*>{&linear, &linear_add, &block_conv,
+                                                                               &block_conv_relu, &block_conv_add}) {
+            domain.Add(op);
+        }
     }
 };
 

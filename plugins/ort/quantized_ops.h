@@ -6,7 +6,7 @@
 
 namespace hyperline {
 
-// Linear, BlockConv and BlockConvRelu. Lives as long as the library.
+// The layers of plugins/quantized_functions.py. Lives as long as the library.
 const Ort::CustomOpDomain& QuantizedDomain();
 
 }  // namespace hyperline

@@ -5,12 +5,14 @@ import onnx
 import onnx.inliner
 import pytest
 
+from hyperline.calibration.costs import layer_costs
 from hyperline.calibration.equalise import smooth, smoothing_factors
 from hyperline.calibration.int8 import int8_model, quantize_weight
-from hyperline.calibration.layers import Kind, find_layers
+from hyperline.calibration.layers import After, Kind, find_layers
 from hyperline.calibration.lines import read_lines
-from hyperline.calibration.stream import stream
+from hyperline.calibration.stream import open_session, stream
 from hyperline.plugins import QUANTIZED_DOMAIN
+from hyperline.plugins.onnx_functions import OPSET
 
 
 @pytest.fixture
@@ -41,8 +43,79 @@ def test_every_product_is_found_and_those_that_stay_say_why(model, layers):
     assert "spectra" in reasons["components/Gemm"] and "spectra" in reasons["stem/Gemm"]
     assert "experts" in reasons["encoder.0/MatMul"] and "depthwise" in reasons["encoder.0/Conv"]
     assert any("scan" in reason for reason in reasons.values())
-    relu = {layer.name: layer.relu for layer in layers if layer.kind is Kind.CONVOLUTION}
-    assert relu == {"refine.0.first": True, "refine.0.second": False}
+    after = {layer.name: layer.after for layer in layers if layer.after is not After.AS_IS}
+    assert after == {
+        "encoder.0.around": After.ADD,
+        "encoder.0.narrow": After.ADD,
+        "refine.0.first": After.RELU,
+        "refine.0.second": After.ADD,
+    }
+    assert {layer.name for layer in layers if layer.kind is Kind.CONVOLUTION} == {"refine.0.first", "refine.0.second"}
+    names = [name for layer in layers for name in layer.nodes]
+    assert len(names) == len(set(names))
+
+
+def add_model(change=None):
+    """Two layers whose results are added: rows (R, 3) each."""
+    make, floats = onnx.helper, onnx.TensorProto.FLOAT
+    weights = {"weight": np.ones((3, 3), np.float32), "bias": np.ones(3, np.float32)}
+    nodes = [
+        make.make_node("Relu", ["lines"], ["x"], "Relu"),
+        make.make_node("Gemm", ["x", "weight", "bias"], ["a"], "one/Gemm"),
+        make.make_node("Gemm", ["x", "weight", "bias"], ["b"], "two/Gemm"),
+        make.make_node("Add", ["a", "b"], ["y"], "Add"),
+    ]
+    infos = {name: make.make_tensor_value_info(name, floats, ["R", 3]) for name in ("a", "b", "y")}
+    outputs = [infos["y"]]
+    if change == "read elsewhere":
+        nodes += [make.make_node("Relu", [name], [f"{name}_relu"], f"{name}/Relu") for name in "ab"]
+    elif change == "given out":
+        outputs += [infos["a"], infos["b"]]
+    elif change == "another shape":
+        infos["a"] = make.make_tensor_value_info("a", floats, [1, 3])
+    graph = make.make_graph(
+        nodes,
+        "add",
+        [make.make_tensor_value_info("lines", floats, ["R", 3])],
+        outputs,
+        [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
+        value_info=[infos["a"], infos["b"]],
+    )
+    return make.make_model(graph, opset_imports=[make.make_opsetid("", OPSET)], ir_version=10)
+
+
+def test_a_sum_of_two_layers_belongs_to_one_of_them():
+    model = add_model()
+    layers, _ = find_layers(model)
+    assert [(layer.after, layer.residual, layer.output) for layer in layers] == [
+        (After.ADD, "b", "y"),
+        (After.AS_IS, None, "b"),
+    ]
+    changed = int8_model(model, layers, {"one": 4.0, "two": 4.0})
+    x = np.random.default_rng(0).uniform(-1, 1, (5, 3)).astype(np.float32)
+    before, after = (open_session(one, 1).run(None, {"lines": x})[0] for one in (model, changed))
+    np.testing.assert_allclose(after, before, atol=0.2)
+
+
+@pytest.mark.parametrize("change", ["read elsewhere", "given out", "another shape"])
+def test_a_sum_stays_where_more_than_it_reads_the_result_or_it_broadcasts(change):
+    layers, _ = find_layers(add_model(change))
+    assert [(layer.after, layer.output) for layer in layers] == [(After.AS_IS, "a"), (After.AS_IS, "b")]
+
+
+def test_a_layer_is_timed_with_what_comes_after_it(model, layers):
+    some = [layer for layer in layers if layer.after is not After.AS_IS]
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer in some:
+        lines = (64, layer.weight.shape[layer.input_axis]) if layer.kind is Kind.LINEAR else (2, 32, 32)
+        shapes |= dict.fromkeys(layer.inputs, lines)
+        if layer.kind is Kind.CONVOLUTION:
+            shapes[layer.inputs[0]] = (1, 32, 32)
+        if layer.residual:
+            shapes[layer.residual] = (*lines[:-1], layer.weight.shape[1 - layer.input_axis])
+    costs = layer_costs(model, some, shapes, 1)
+    assert set(costs) == {layer.name for layer in some}
+    assert all(cost.float32 > 0 and cost.int8 > 0 for cost in costs.values())
 
 
 def test_the_graph_says_nearly_what_float32_says_and_is_smaller(model, bundle, scene, layers, ranges):

@@ -235,7 +235,7 @@ def int8_step(model):
 @pytest.mark.parametrize("form", [GraphForm.PLUGIN, GraphForm.PLUGIN_OR_BODY])
 def test_int8_layers_keep_their_bodies_where_operators_are_plugins(int8_step, form):
     graph = onnx.load_from_string(tensorrt_graph(int8_step, form))
-    assert {"Linear", "BlockConv", "BlockConvRelu"} <= {function.name for function in graph.functions}
+    assert {"Linear", "LinearAdd", "BlockConvRelu", "BlockConvAdd"} <= {function.name for function in graph.functions}
     layers = [node for node in graph.graph.node if node.domain == QUANTIZED_DOMAIN]
     assert layers and not any(entry.name.startswith("plugin") for node in layers for entry in node.attribute)
 

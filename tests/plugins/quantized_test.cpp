@@ -74,20 +74,26 @@ int64_t quantized(float x, float scale) {
     return static_cast<int64_t>(std::nearbyint(std::min(std::max(ratio, -128.0f), 127.0f)));
 }
 
-bool close(const char* set, const char* layer, float got, int64_t sum, double scale, double bias, bool relu) {
-    const double exact = static_cast<double>(sum) * scale + bias, expected = relu ? std::max(exact, 0.0) : exact;
+bool close(const char* set, const char* layer, float got, int64_t sum, double scale, double bias, int32_t after,
+           double residual) {
+    const double product = static_cast<double>(sum) * scale, exact = product + bias;
+    const double expected = after == HYPERLINE_RELU  ? std::max(exact, 0.0)
+                            : after == HYPERLINE_ADD ? exact + residual
+                                                     : exact;
     const double error = std::abs(got - expected);
-    if (error <= 4e-7 * (std::abs(static_cast<double>(sum) * scale) + std::abs(bias))) return true;
+    if (error <= 4e-7 * (std::abs(product) + std::abs(bias) + std::abs(residual))) return true;
     std::printf("%s: %s gives %.9g, not %.9g\n", set, layer, static_cast<double>(got), expected);
     return false;
 }
 
 bool linear_agrees(const QuantizedKernels& kernels, Random& random) {
     const int64_t rows = random.integer(0, 150), I = random.integer(1, 150), O = random.integer(1, 150);
-    const bool residual = random.integer(0, 1) == 1;
+    const bool bias_of_rows = random.integer(0, 1) == 1;
+    const auto after = static_cast<int32_t>(random.integer(HYPERLINE_AS_IS, HYPERLINE_ADD));
     const float x_scale = static_cast<float>(random.integer(1, 1000)) * 1e-4f;
     const auto x = random.activations(rows * I, x_scale);
-    const auto bias = random.numbers(residual ? rows * O : O, 1.0), scale = random.numbers(O, 1e-3);
+    const auto residual = random.numbers(after == HYPERLINE_ADD ? rows * O : 0, 1.0);
+    const auto bias = random.numbers(bias_of_rows ? rows * O : O, 1.0), scale = random.numbers(O, 1e-3);
     const auto from = random.weights(I * O);
     const Array<float> y(rows * O);
 
@@ -96,14 +102,16 @@ bool linear_agrees(const QuantizedKernels& kernels, Random& random) {
     weight.packed = packed.data;
     kernels.pack(weight, from.data.get(), {0, O, 1});
     const hyperline_quantized_layer layer = {&weight, scale.data.get(), x_scale};
-    kernels.linear(layer, rows, x.data.get(), bias.data.get(), residual ? O : 0, y.data.get(), workspace.data);
+    const hyperline_quantized_rows given = {rows,  x.data.get(),        bias.data.get(), bias_of_rows ? O : 0,
+                                            after, residual.data.get(), y.data.get()};
+    kernels.linear(layer, given, workspace.data);
     for (int64_t r = 0; r < rows; r++) {
         for (int64_t o = 0; o < O; o++) {
             int64_t sum = 0;
             for (int64_t i = 0; i < I; i++) sum += quantized(x[r * I + i], x_scale) * from[i * O + o];
             const double product = static_cast<double>(x_scale) * scale[o];
-            if (!close(kernels.name, "a linear layer", y[r * O + o], sum, product, bias[(residual ? r * O : 0) + o],
-                       false)) {
+            if (!close(kernels.name, "a linear layer", y[r * O + o], sum, product, bias[(bias_of_rows ? r * O : 0) + o],
+                       after, after == HYPERLINE_ADD ? residual[r * O + o] : 0.0)) {
                 return false;
             }
         }
@@ -114,7 +122,8 @@ bool linear_agrees(const QuantizedKernels& kernels, Random& random) {
 bool block_conv_agrees(const QuantizedKernels& kernels, Random& random) {
     const int64_t K = random.integer(1, 9), W = random.integer(1, 60), I = random.integer(1, 40);
     const int64_t O = random.integer(1, 80), first = random.integer(0, W), last = random.integer(first, W);
-    const bool relu = random.integer(0, 1) == 1;
+    const auto after = static_cast<int32_t>(random.integer(HYPERLINE_AS_IS, HYPERLINE_ADD));
+    const auto residual = random.numbers(after == HYPERLINE_ADD ? K * W * O : 0, 1.0);
     const float x_scale = static_cast<float>(random.integer(1, 1000)) * 1e-4f;
     const auto past = random.activations(W * I, x_scale), x = random.activations(K * W * I, x_scale);
     const auto bias = random.numbers(O, 1.0), scale = random.numbers(O, 1e-3);
@@ -127,7 +136,8 @@ bool block_conv_agrees(const QuantizedKernels& kernels, Random& random) {
     weight.packed = packed.data;
     kernels.pack(weight, from.data.get(), {1, 9, I * 9});
     const hyperline_quantized_layer layer = {&weight, scale.data.get(), x_scale};
-    const hyperline_quantized_block block = {K, W, past.data.get(), x.data.get(), bias.data.get(), relu, y.data.get()};
+    const hyperline_quantized_block block = {
+        K, W, past.data.get(), x.data.get(), bias.data.get(), after, residual.data.get(), y.data.get()};
     kernels.block_conv(layer, block, first, last, workspace.data);
     const auto seen = [&](int64_t line, int64_t sample, int64_t i) -> int64_t {
         if (line > K || sample < 0 || sample >= W) return 0;
@@ -149,7 +159,8 @@ bool block_conv_agrees(const QuantizedKernels& kernels, Random& random) {
                     }
                 }
                 const double product = static_cast<double>(x_scale) * scale[o];
-                if (!close(kernels.name, "a convolution", got, sum, product, bias[o], relu)) return false;
+                const double added = after == HYPERLINE_ADD ? residual[(k * W + w) * O + o] : 0.0;
+                if (!close(kernels.name, "a convolution", got, sum, product, bias[o], after, added)) return false;
             }
         }
     }
@@ -172,14 +183,22 @@ bool refuses() {
     if (hyperline_quantized_pack_block_conv(14564, 1, from, &weight) != HYPERLINE_BAD_ARGUMENT) return false;
     if (hyperline_quantized_pack_linear(3, 3, from, &weight) != HYPERLINE_OK) return false;
     const hyperline_quantized_layer layer = {weight, numbers, 1.0f};
-    const hyperline_quantized_block block = {1, 1, numbers, numbers, numbers, 0, y};
+    const hyperline_quantized_block block = {1, 1, numbers, numbers, numbers, HYPERLINE_AS_IS, nullptr, y};
+    using Rows = hyperline_quantized_rows;
+    const auto linear = [&](const hyperline_quantized_layer* one, const Rows& rows) {
+        return hyperline_quantized_linear(one, &rows);
+    };
+    const Rows rows = {3, numbers, numbers, 0, HYPERLINE_AS_IS, nullptr, y};
     const bool refused =
-        hyperline_quantized_linear(&layer, -1, numbers, numbers, 0, y) == HYPERLINE_BAD_ARGUMENT &&
-        hyperline_quantized_linear(&layer, 1, numbers, numbers, 1, y) == HYPERLINE_BAD_ARGUMENT &&
-        hyperline_quantized_linear(&layer, 1, nullptr, numbers, 0, y) == HYPERLINE_BAD_ARGUMENT &&
-        hyperline_quantized_linear(nullptr, 1, numbers, numbers, 0, y) == HYPERLINE_BAD_ARGUMENT &&
+        linear(&layer, Rows{-1, numbers, numbers, 0, HYPERLINE_AS_IS, nullptr, y}) == HYPERLINE_BAD_ARGUMENT &&
+        linear(&layer, Rows{1, numbers, numbers, 1, HYPERLINE_AS_IS, nullptr, y}) == HYPERLINE_BAD_ARGUMENT &&
+        linear(&layer, Rows{1, nullptr, numbers, 0, HYPERLINE_AS_IS, nullptr, y}) == HYPERLINE_BAD_ARGUMENT &&
+        linear(&layer, Rows{1, numbers, numbers, 0, HYPERLINE_ADD, nullptr, y}) == HYPERLINE_BAD_ARGUMENT &&
+        linear(&layer, Rows{1, numbers, numbers, 0, HYPERLINE_ADD + 1, numbers, y}) == HYPERLINE_BAD_ARGUMENT &&
+        linear(nullptr, rows) == HYPERLINE_BAD_ARGUMENT &&
+        hyperline_quantized_linear(&layer, nullptr) == HYPERLINE_BAD_ARGUMENT &&
         hyperline_quantized_block_conv(&layer, &block, 0, 1) == HYPERLINE_BAD_ARGUMENT &&  // weights of a linear layer
-        hyperline_quantized_linear(&layer, 3, numbers, numbers, 0, y) == HYPERLINE_OK;
+        linear(&layer, rows) == HYPERLINE_OK;
     hyperline_quantized_free(weight);
     hyperline_quantized_free(nullptr);
     return refused;

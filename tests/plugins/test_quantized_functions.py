@@ -13,13 +13,15 @@ NAMES = {
     "Linear": ("x", "x_scale", "weight", "weight_scale", "bias"),
     "BlockConv": ("past", "x", "x_scale", "weight", "weight_scale", "bias"),
     "BlockConvRelu": ("past", "x", "x_scale", "weight", "weight_scale", "bias"),
+    "LinearAdd": ("x", "x_scale", "weight", "weight_scale", "bias", "residual"),
+    "BlockConvAdd": ("past", "x", "x_scale", "weight", "weight_scale", "bias", "residual"),
 }
 TYPES = {"weight": onnx.TensorProto.INT8}
 RANKS = {"x_scale": 0, "weight_scale": 1}
 
 
 def session(op):
-    ranks = RANKS | ({"x": 2, "weight": 2} if op == "Linear" else {"past": 3, "x": 3, "weight": 4, "bias": 1})
+    ranks = RANKS | ({"x": 2, "weight": 2} if op.startswith("Linear") else {"past": 3, "x": 3, "weight": 4, "bias": 1})
 
     def info(name):
         shape = [None] * ranks[name] if name in ranks else None
@@ -50,19 +52,22 @@ def close(actual, expected):
     rows=st.integers(1, 40),
     inputs=st.integers(1, 130),
     outputs=st.integers(1, 70),
-    residual=st.booleans(),
+    bias_of_rows=st.booleans(),
+    op=st.sampled_from(["Linear", "LinearAdd"]),
     seed=st.integers(0, 2**31),
 )
-def test_the_body_of_a_linear_layer_is_the_reference(sessions, rows, inputs, outputs, residual, seed):
+def test_the_body_of_a_linear_layer_is_the_reference(sessions, rows, inputs, outputs, bias_of_rows, op, seed):
     generator = np.random.default_rng(seed)
     feeds = {
         "x": generator.normal(0, 2, (rows, inputs)).astype(np.float32),
         "x_scale": np.array(generator.uniform(0.001, 0.05), np.float32),  # some values saturate
         "weight": generator.integers(-127, 128, (inputs, outputs), np.int8),
         "weight_scale": generator.uniform(1e-4, 1e-2, outputs).astype(np.float32),
-        "bias": generator.normal(size=(rows, outputs) if residual else outputs).astype(np.float32),
+        "bias": generator.normal(size=(rows, outputs) if bias_of_rows else outputs).astype(np.float32),
     }
-    (y,) = sessions["Linear"].run(None, feeds)
+    if op == "LinearAdd":
+        feeds["residual"] = generator.normal(size=(rows, outputs)).astype(np.float32)
+    (y,) = sessions[op].run(None, feeds)
     close(y, reference.quantized_linear(**feeds))
 
 
@@ -72,10 +77,10 @@ def test_the_body_of_a_linear_layer_is_the_reference(sessions, rows, inputs, out
     samples=st.integers(1, 20),
     inputs=st.integers(1, 40),
     outputs=st.integers(1, 40),
-    relu=st.booleans(),
+    op=st.sampled_from(["BlockConv", "BlockConvRelu", "BlockConvAdd"]),
     seed=st.integers(0, 2**31),
 )
-def test_the_body_of_a_convolution_is_the_reference(sessions, lines, samples, inputs, outputs, relu, seed):
+def test_the_body_of_a_convolution_is_the_reference(sessions, lines, samples, inputs, outputs, op, seed):
     generator = np.random.default_rng(seed)
     feeds = {
         "past": generator.normal(size=(1, samples, inputs)).astype(np.float32),
@@ -85,8 +90,10 @@ def test_the_body_of_a_convolution_is_the_reference(sessions, lines, samples, in
         "weight_scale": generator.uniform(1e-4, 1e-2, outputs).astype(np.float32),
         "bias": generator.normal(size=outputs).astype(np.float32),
     }
-    (y,) = sessions["BlockConvRelu" if relu else "BlockConv"].run(None, feeds)
-    close(y, reference.quantized_block_conv(**feeds, relu=relu))
+    if op == "BlockConvAdd":
+        feeds["residual"] = generator.normal(size=(lines, samples, outputs)).astype(np.float32)
+    (y,) = sessions[op].run(None, feeds)
+    close(y, reference.quantized_block_conv(**feeds, relu=op == "BlockConvRelu"))
 
 
 def test_ties_go_to_even_and_large_values_saturate():

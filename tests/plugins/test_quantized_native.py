@@ -20,8 +20,10 @@ NAMES = {
     "Linear": ("x", "x_scale", "weight", "weight_scale", "bias"),
     "BlockConv": ("past", "x", "x_scale", "weight", "weight_scale", "bias"),
     "BlockConvRelu": ("past", "x", "x_scale", "weight", "weight_scale", "bias"),
+    "LinearAdd": ("x", "x_scale", "weight", "weight_scale", "bias", "residual"),
+    "BlockConvAdd": ("past", "x", "x_scale", "weight", "weight_scale", "bias", "residual"),
 }
-ACTIVATIONS = ("past", "x", "bias")  # what a graph may compute; a bias is a residual then
+ACTIVATIONS = ("past", "x", "bias", "residual")  # what a graph may compute
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def library():
 
 
 def twin(op, feeds):
-    if op == "Linear":
+    if op.startswith("Linear"):
         return reference.quantized_linear(**feeds)
     return reference.quantized_block_conv(**feeds, relu=op == "BlockConvRelu")
 
@@ -39,7 +41,8 @@ def assert_twin(op, y, feeds):
     expected = twin(op, feeds)
     assert y.shape == expected.shape and y.dtype == np.float32
     # sums are exact: what is left is one rounding of each scale's product, of the product with it and of the result
-    size = np.abs(expected - feeds["bias"]) + np.abs(feeds["bias"])
+    added = feeds["bias"] + feeds.get("residual", 0)
+    size = np.abs(expected - added) + np.abs(feeds["bias"]) + np.abs(feeds.get("residual", 0))
     np.testing.assert_array_less(np.abs(y - expected), 4e-7 * size + 1e-30)
 
 
@@ -52,7 +55,7 @@ def draw(generator, shapes):
             made[name] = generator.integers(-128, 128, shape, np.int8)
         elif name == "weight_scale":
             made[name] = generator.uniform(1e-4, 1e-2, shape).astype(np.float32)
-        elif name == "bias":
+        elif name in ("bias", "residual"):
             made[name] = generator.normal(size=shape).astype(np.float32)
         else:
             ties = (generator.integers(-270, 270, shape) / 2).astype(np.float32) * x_scale
@@ -66,7 +69,10 @@ def linear_layers(draw_from):
     inputs, outputs = draw_from(st.integers(1, 140)), draw_from(st.integers(1, 140))
     bias = (*rows, outputs) if draw_from(st.booleans()) else (outputs,)
     shapes = {"x": (*rows, inputs), "weight": (inputs, outputs), "weight_scale": (outputs,), "bias": bias}
-    return "Linear", draw(np.random.default_rng(draw_from(st.integers(0, 2**31))), shapes)
+    op = draw_from(st.sampled_from(["Linear", "LinearAdd"]))
+    if op == "LinearAdd":
+        shapes["residual"] = (*rows, outputs)
+    return op, draw(np.random.default_rng(draw_from(st.integers(0, 2**31))), shapes)
 
 
 @st.composite
@@ -80,7 +86,9 @@ def convolutions(draw_from):
         "weight_scale": (outputs,),
         "bias": (outputs,),
     }
-    op = draw_from(st.sampled_from(["BlockConv", "BlockConvRelu"]))
+    op = draw_from(st.sampled_from(["BlockConv", "BlockConvRelu", "BlockConvAdd"]))
+    if op == "BlockConvAdd":
+        shapes["residual"] = (lines, samples, outputs)
     return op, draw(np.random.default_rng(draw_from(st.integers(0, 2**31))), shapes)
 
 
@@ -95,12 +103,26 @@ CONVOLUTION = network_layer(
     "BlockConvRelu", past=(1, 512, 64), x=(4, 512, 64), weight=(64, 64, 3, 3), weight_scale=(64,), bias=(64,)
 )
 
+NARROW = network_layer(
+    "LinearAdd", x=(2048, 256), weight=(256, 64), weight_scale=(64,), bias=(64,), residual=(2048, 64)
+)
+SECOND = network_layer(
+    "BlockConvAdd",
+    past=(1, 512, 64),
+    x=(4, 512, 64),
+    weight=(64, 64, 3, 3),
+    weight_scale=(64,),
+    bias=(64,),
+    residual=(4, 512, 64),
+)
+
 
 @needs_ops
 @settings(max_examples=200, deadline=None)
 @given(layer=linear_layers())
 @example(layer=WIDE)
 @example(layer=DEEP)
+@example(layer=NARROW)
 def test_a_linear_layer_called_through_the_c_interface_is_the_reference(library, layer):
     op, feeds = layer
     assert_twin(op, library.linear(**feeds), feeds)
@@ -110,6 +132,7 @@ def test_a_linear_layer_called_through_the_c_interface_is_the_reference(library,
 @settings(max_examples=200, deadline=None)
 @given(layer=convolutions())
 @example(layer=CONVOLUTION)
+@example(layer=SECOND)
 def test_a_convolution_called_through_the_c_interface_is_the_reference(library, layer):
     op, feeds = layer
     assert_twin(op, library.block_conv(**feeds, relu=op == "BlockConvRelu"), feeds)
@@ -145,7 +168,9 @@ def test_the_largest_sums_do_not_overflow_and_larger_layers_are_refused(library)
 
 
 @needs_ops
-@pytest.mark.parametrize("change", [{"x": (3, 5)}, {"weight_scale": (4,)}, {"bias": (3, 1)}, {"weight": (4,)}])
+@pytest.mark.parametrize(
+    "change", [{"x": (3, 5)}, {"weight_scale": (4,)}, {"bias": (3, 1)}, {"weight": (4,)}, {"residual": (6,)}]
+)
 def test_a_shape_that_does_not_fit_is_refused(library, change):
     shapes = {"x": (3, 4), "weight": (4, 6), "weight_scale": (6,), "bias": (6,)} | change
     with pytest.raises(InputError, match=str(next(iter(change.values()))).replace("(", r"\(").replace(")", r"\)")):
@@ -199,20 +224,26 @@ def session(op, feeds, *, constants=True, native=True, threads=1, optimized=None
 @example(layer=WIDE, constants=True)
 @example(layer=DEEP, constants=True)
 @example(layer=CONVOLUTION, constants=True)
+@example(layer=NARROW, constants=True)
+@example(layer=SECOND, constants=True)
 def test_a_layer_in_onnxruntime_is_the_reference(layer, constants):
     op, feeds = layer
     assert_twin(op, session(op, feeds, constants=constants)(feeds), feeds)
 
 
 @needs_ort
-@pytest.mark.parametrize(("op", "feeds"), [WIDE, DEEP, CONVOLUTION], ids=["wide", "deep", "convolution"])
+@pytest.mark.parametrize(
+    ("op", "feeds"), [WIDE, DEEP, CONVOLUTION, NARROW, SECOND], ids=lambda one: one if isinstance(one, str) else ""
+)
 def test_results_do_not_depend_on_the_threads_to_the_bit(op, feeds):
     one, two = (session(op, feeds, threads=threads)(feeds) for threads in (1, 2))
     np.testing.assert_array_equal(one, two)
 
 
 @needs_ort
-@pytest.mark.parametrize(("op", "feeds"), [WIDE, CONVOLUTION], ids=["linear", "convolution"])
+@pytest.mark.parametrize(
+    ("op", "feeds"), [WIDE, CONVOLUTION, NARROW, SECOND], ids=lambda one: one if isinstance(one, str) else ""
+)
 def test_the_operator_takes_the_place_of_the_body_and_keeps_its_constants(op, feeds, tmp_path):
     types = {}
     for native in (True, False):
@@ -235,11 +266,13 @@ def test_the_operator_takes_the_place_of_the_body_and_keeps_its_constants(op, fe
         ("BlockConvRelu", "x", (4, 512, 63)),
         ("BlockConvRelu", "bias", (1, 64)),
         ("BlockConvRelu", "weight", (64, 64, 3, 1)),
+        ("LinearAdd", "residual", (1, 64)),
+        ("BlockConvAdd", "residual", (1, 512, 64)),
     ],
 )
 @pytest.mark.parametrize("constants", [True, False])
 def test_a_shape_that_does_not_fit_is_refused_in_onnxruntime(op, name, shape, constants):
-    feeds = dict((WIDE if op == "Linear" else CONVOLUTION)[1])
+    feeds = dict(dict([WIDE, CONVOLUTION, NARROW, SECOND])[op])
     feeds[name] = np.zeros(shape, feeds[name].dtype)
     with pytest.raises(Exception, match=f"{op}: .*{', '.join(map(str, shape))}"):
         session(op, feeds, constants=constants)(feeds)

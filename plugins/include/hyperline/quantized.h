@@ -40,19 +40,36 @@ typedef struct hyperline_quantized_layer {
     float x_scale;
 } hyperline_quantized_layer;
 
-/* y = x_scale weight_scale (x_int8 . weight) + bias for x (rows, I), y (rows, O). A bias_stride of 0 adds one row (O)
- * everywhere, O adds a tensor (rows, O). y must not overlap an input. */
-HYPERLINE_API int hyperline_quantized_linear(const hyperline_quantized_layer* layer, int64_t rows, const float* x,
-                                             const float* bias, int64_t bias_stride, float* y);
+/* What becomes of a result with its bias. */
+enum {
+    HYPERLINE_AS_IS = 0,
+    HYPERLINE_RELU = 1, /* negative results become 0 */
+    HYPERLINE_ADD = 2   /* the residual is added */
+};
+
+typedef struct hyperline_quantized_rows {
+    int64_t rows;
+    const float* x;        /* (rows, I) */
+    const float* bias;     /* (O), or (rows, O) */
+    int64_t bias_stride;   /* 0 for one bias for all rows, O for one each */
+    int32_t after;         /* HYPERLINE_AS_IS .. HYPERLINE_ADD */
+    const float* residual; /* (rows, O); read for HYPERLINE_ADD alone */
+    float* y;              /* (rows, O); must not overlap an input */
+} hyperline_quantized_rows;
+
+/* y = x_scale weight_scale (x_int8 . weight) + bias, and what comes after. */
+HYPERLINE_API int hyperline_quantized_linear(const hyperline_quantized_layer* layer,
+                                             const hyperline_quantized_rows* rows);
 
 typedef struct hyperline_quantized_block {
-    int64_t lines;     /* K */
-    int64_t samples;   /* W */
-    const float* past; /* (1, W, I), the line before the block */
-    const float* x;    /* (K, W, I) */
-    const float* bias; /* (O) */
-    int32_t relu;      /* not 0: negative results become 0 */
-    float* y;          /* (K, W, O); must not overlap an input */
+    int64_t lines;         /* K */
+    int64_t samples;       /* W */
+    const float* past;     /* (1, W, I), the line before the block */
+    const float* x;        /* (K, W, I) */
+    const float* bias;     /* (O) */
+    int32_t after;         /* HYPERLINE_AS_IS .. HYPERLINE_ADD */
+    const float* residual; /* (K, W, O); read for HYPERLINE_ADD alone */
+    float* y;              /* (K, W, O); must not overlap an input */
 } hyperline_quantized_block;
 
 /* The samples first .. last - 1 of every line of a 3x3 convolution that sees the line before the block, and zeros after
