@@ -28,6 +28,7 @@ class After(str, Enum):
     AS_IS = ""
     RELU = "Relu"
     ADD = "Add"
+    SILU = "Silu"
 
 
 @dataclass(frozen=True)
@@ -152,18 +153,20 @@ class _Finder:
         if node.op_type != "Gemm" or len(node.input) != 3 or not plain:
             return "a product of a form that is not known here"
         weight = onnx.numpy_helper.to_array(self.weights[node.input[1]])
-        add, residual = self._residual(node)
+        silu = self._silu(node)
+        add, residual = (None, None) if silu else self._residual(node)
+        after = silu or ([] if add is None else [add])
         return Layer(
             name=_layer_name(node),
             kind=Kind.LINEAR,
             inputs=(node.input[0],),
-            output=(add or node).output[0],
+            output=[node, *after][-1].output[0],
             weight=np.ascontiguousarray(weight.T if attributes.get("transB", 0) else weight),
             weight_name=node.input[1],
             bias=node.input[2],
-            after=After.AS_IS if add is None else After.ADD,
+            after=After.SILU if silu else After.AS_IS if add is None else After.ADD,
             residual=residual,
-            nodes=(node.name, *([] if add is None else [add.name])),
+            nodes=tuple(one.name for one in (node, *after)),
         )
 
     def _convolution(self, node: onnx.NodeProto) -> Layer | str:
@@ -207,6 +210,17 @@ class _Finder:
             return None, None
         self.taken.add(below[0].name)
         return below[0], others[0]
+
+    def _silu(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """Return the Sigmoid and the product of v · sigmoid(v), where nothing else reads a node's result v."""
+        result = node.output[0]
+        below = {one.op_type: one for one in self.consumers.get(result, [])}
+        if len(self.consumers.get(result, [])) != 2 or set(below) != {"Sigmoid", "Mul"} or result in self.outputs:
+            return []
+        gate, product = below["Sigmoid"], below["Mul"]
+        if set(product.input) != {result, gate.output[0]} or gate.output[0] in self.outputs:
+            return []
+        return [gate, product] if len(self.consumers[gate.output[0]]) == 1 else []
 
     def _chain_up(self, node: onnx.NodeProto, kinds: tuple[str, ...]) -> Iterator[onnx.NodeProto]:
         for kind in kinds:

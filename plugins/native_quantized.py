@@ -23,7 +23,7 @@ Float32 = NDArray[np.float32]
 
 _POINTER, _INTEGER = ctypes.c_void_p, ctypes.c_int64
 
-_AS_IS, _RELU, _ADD = range(3)  # HYPERLINE_AS_IS and so on
+_AS_IS, _RELU, _ADD, _SILU = range(4)  # HYPERLINE_AS_IS and so on
 
 
 class _Layer(ctypes.Structure):
@@ -87,8 +87,9 @@ class QuantizedLibrary:
         weight_scale: Array,
         bias: Array,
         residual: Array | None = None,
+        silu: bool = False,
     ) -> Float32:
-        """Run the layer ``Linear``, or ``LinearAdd``; see `reference.quantized_linear`.
+        """Run the layer ``Linear``, ``LinearAdd`` or ``LinearSilu``; see `reference.quantized_linear`.
 
         Returns:
             (..., O).
@@ -107,6 +108,8 @@ class QuantizedLibrary:
                 f"not {weight_scale.shape} and {bias.shape}"
             )
         self._check_residual(residual, shape)
+        if residual is not None and silu:
+            raise InputError("a linear layer has a SiLU or a residual, not both")
         bias_stride = 0 if bias.shape == (outputs,) else outputs
         residual = None if residual is None else np.ascontiguousarray(residual, np.float32)
         x, weight_scale, bias = (np.ascontiguousarray(array, np.float32) for array in (x, weight_scale, bias))
@@ -114,7 +117,12 @@ class QuantizedLibrary:
         pack = self._library.hyperline_quantized_pack_linear
         with self._layer(pack, inputs, outputs, x_scale, weight, weight_scale) as layer:
             rows = _Rows(
-                y[..., 0].size, x.ctypes.data, bias.ctypes.data, bias_stride, *_after(residual, False), y.ctypes.data
+                y[..., 0].size,
+                x.ctypes.data,
+                bias.ctypes.data,
+                bias_stride,
+                *_after(residual, _SILU if silu else _AS_IS),
+                y.ctypes.data,
             )
             self._check(self._library.hyperline_quantized_linear(layer, ctypes.byref(rows)))
         return y
@@ -158,7 +166,7 @@ class QuantizedLibrary:
         pack = self._library.hyperline_quantized_pack_block_conv
         with self._layer(pack, inputs, outputs, x_scale, weight, weight_scale) as layer:
             arrays = (past.ctypes.data, x.ctypes.data, bias.ctypes.data)
-            block = _Block(lines, samples, *arrays, *_after(residual, relu), y.ctypes.data)
+            block = _Block(lines, samples, *arrays, *_after(residual, _RELU if relu else _AS_IS), y.ctypes.data)
             self._check(self._library.hyperline_quantized_block_conv(layer, ctypes.byref(block), 0, samples))
         return y
 
@@ -185,6 +193,6 @@ class QuantizedLibrary:
             raise HyperlineError(f"the INT8 layer failed: {self._library.hyperline_status_text(status).decode()}")
 
 
-def _after(residual: Float32 | None, relu: bool) -> tuple[int, int | None]:
+def _after(residual: Float32 | None, otherwise: int) -> tuple[int, int | None]:
     """Return what becomes of a result, and where its residual is."""
-    return (_RELU if relu else _AS_IS, None) if residual is None else (_ADD, residual.ctypes.data)
+    return (otherwise, None) if residual is None else (_ADD, residual.ctypes.data)

@@ -62,6 +62,7 @@ def _block_conv(name: str, more: str = "", rectify: str = "Identity", after: str
 _TEXTS = (
     _linear("Linear"),
     _linear("LinearAdd", ", residual", after=_ADD),
+    _linear("LinearSilu", after="gate = Sigmoid (sum) y = Mul (sum, gate)"),
     _block_conv("BlockConv"),
     _block_conv("BlockConvRelu", rectify="Relu"),
     _block_conv("BlockConvAdd", ", residual", after=_ADD),

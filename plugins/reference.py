@@ -108,9 +108,17 @@ def quantize(x: Array, scale: Array) -> NDArray[np.int8]:
 
 
 def quantized_linear(
-    x: Array, x_scale: Array, weight: Array, weight_scale: Array, bias: Array, residual: Array | None = None
+    x: Array,
+    x_scale: Array,
+    weight: Array,
+    weight_scale: Array,
+    bias: Array,
+    residual: Array | None = None,
+    silu: bool = False,
 ) -> Float64:
-    """Run the INT8 layer ``Linear``: x_scale weight_scale (x_int8 · weight) + bias, or ``LinearAdd``: + residual.
+    """Run the INT8 layer ``Linear``: v = x_scale weight_scale (x_int8 · weight) + bias.
+
+    ``LinearSilu`` gives v / (1 + exp(-v)), ``LinearAdd`` v + residual.
 
     Args:
         x: (..., I) float32.
@@ -118,13 +126,15 @@ def quantized_linear(
         weight: (I, O) int8.
         weight_scale: (O,) float32.
         bias: (O,), or of the shape of the result: what is added.
-        residual: of the shape of the result, added too.
+        residual: of the shape of the result, added to it.
+        silu: whether v becomes v / (1 + exp(-v)).
 
     Returns:
         (..., O).
     """
     products = quantize(x, x_scale).astype(np.int64) @ weight.astype(np.int64)
     y = products * (np.float64(x_scale) * weight_scale.astype(np.float64)) + bias
+    y = y * np.exp(-np.logaddexp(0.0, -y)) if silu else y
     return y if residual is None else y + residual
 
 

@@ -146,6 +146,7 @@ HYPERLINE_INLINE void finish(const Sums (&sums)[height][vectors], const hyperlin
             Floats y = __builtin_convertvector(sums[r][v], Floats) * scale + bias;
             const int64_t place = r * rows.y_stride + output;
             if (after == HYPERLINE_RELU) y = y < 0.0f ? Floats{} : y;
+            if (after == HYPERLINE_SILU) y = silu(y);
             if (after == HYPERLINE_ADD) y += load_outputs<whole>(rows.residual + place, count);
             store_outputs<whole>(rows.y + place, y, count);
         }
@@ -218,6 +219,8 @@ void multiply(const hyperline_quantized_layer& layer, const Panel& panel, const 
             return multiply<HYPERLINE_RELU>(layer, panel, runs, rows);
         case HYPERLINE_ADD:
             return multiply<HYPERLINE_ADD>(layer, panel, runs, rows);
+        case HYPERLINE_SILU:
+            return multiply<HYPERLINE_SILU>(layer, panel, runs, rows);
         default:
             return multiply<HYPERLINE_AS_IS>(layer, panel, runs, rows);
     }

@@ -61,7 +61,7 @@ const float* Floats(const Tensor& tensor) {
 
 // What a function's name says about its results.
 std::string Suffix(int32_t after) {
-    return after == HYPERLINE_RELU ? "Relu" : after == HYPERLINE_ADD ? "Add" : "";
+    return after == HYPERLINE_RELU ? "Relu" : after == HYPERLINE_ADD ? "Add" : after == HYPERLINE_SILU ? "Silu" : "";
 }
 
 // The residual of a node, its input `index`: null where it has none.
@@ -239,14 +239,15 @@ struct QuantizedOp : Ort::CustomOpBase<QuantizedOp<Kernel>, GuardedKernel<Kernel
 struct Domain {
     QuantizedOp<LinearKernel<HYPERLINE_AS_IS>> linear;
     QuantizedOp<LinearKernel<HYPERLINE_ADD>> linear_add;
+    QuantizedOp<LinearKernel<HYPERLINE_SILU>> linear_silu;
     QuantizedOp<BlockConvKernel<HYPERLINE_AS_IS>> block_conv;
     QuantizedOp<BlockConvKernel<HYPERLINE_RELU>> block_conv_relu;
     QuantizedOp<BlockConvKernel<HYPERLINE_ADD>> block_conv_add;
     Ort::CustomOpDomain domain{"hyperline.quantized"};
 
     Domain() {
-        for (const OrtCustomOp* op : std::initializer_list<const OrtCustomOp*>{&linear, &linear_add, &block_conv,
-                                                                               &block_conv_relu, &block_conv_add}) {
+        for (const OrtCustomOp* op : std::initializer_list<const OrtCustomOp*>{
+                 &linear, &linear_add, &linear_silu, &block_conv, &block_conv_relu, &block_conv_add}) {
             domain.Add(op);
         }
     }

@@ -46,6 +46,9 @@ def test_every_product_is_found_and_those_that_stay_say_why(model, layers):
     after = {layer.name: layer.after for layer in layers if layer.after is not After.AS_IS}
     assert after == {
         "encoder.0.around": After.ADD,
+        "encoder.0.spectral.v": After.SILU,
+        "encoder.0.spectral.z": After.SILU,
+        "encoder.0.z": After.SILU,
         "encoder.0.narrow": After.ADD,
         "refine.0.first": After.RELU,
         "refine.0.second": After.ADD,

@@ -117,10 +117,9 @@ def test_the_library_offers_both_operators_for_both_providers_and_int8_layers_fo
         expected.append(f"{provider} SelectiveScan: {' '.join(scan)} -> {number} {f}")
         if (provider, number) != (CPU, h):  # the step's gates are float32
             expected.append(f"{provider} ExpertGate: {number} -> {number} {number}")
-    expected += [
-        f"{CPU} {name} {f} -> {f}" for name in (f"Linear: {f} {f} int8 {f}", f"LinearAdd: {f} {f} int8 {f} {f}")
-    ]
-    convolution = f"{f} {f} {f} int8 {f} {f}"
+    linear, convolution = f"{f} {f} int8 {f} {f}", f"{f} {f} {f} int8 {f} {f}"
+    for name, more in (("Linear", ""), ("LinearAdd", f" {f}"), ("LinearSilu", "")):
+        expected.append(f"{CPU} {name}: {linear}{more} -> {f}")
     expected += [f"{CPU} {name}: {convolution} -> {f}" for name in ("BlockConv", "BlockConvRelu")]
     expected.append(f"{CPU} BlockConvAdd: {convolution} {f} -> {f}")
     assert lines == expected

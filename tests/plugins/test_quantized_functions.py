@@ -13,6 +13,7 @@ NAMES = {
     "Linear": ("x", "x_scale", "weight", "weight_scale", "bias"),
     "BlockConv": ("past", "x", "x_scale", "weight", "weight_scale", "bias"),
     "BlockConvRelu": ("past", "x", "x_scale", "weight", "weight_scale", "bias"),
+    "LinearSilu": ("x", "x_scale", "weight", "weight_scale", "bias"),
     "LinearAdd": ("x", "x_scale", "weight", "weight_scale", "bias", "residual"),
     "BlockConvAdd": ("past", "x", "x_scale", "weight", "weight_scale", "bias", "residual"),
 }
@@ -53,7 +54,7 @@ def close(actual, expected):
     inputs=st.integers(1, 130),
     outputs=st.integers(1, 70),
     bias_of_rows=st.booleans(),
-    op=st.sampled_from(["Linear", "LinearAdd"]),
+    op=st.sampled_from(["Linear", "LinearAdd", "LinearSilu"]),
     seed=st.integers(0, 2**31),
 )
 def test_the_body_of_a_linear_layer_is_the_reference(sessions, rows, inputs, outputs, bias_of_rows, op, seed):
@@ -68,7 +69,7 @@ def test_the_body_of_a_linear_layer_is_the_reference(sessions, rows, inputs, out
     if op == "LinearAdd":
         feeds["residual"] = generator.normal(size=(rows, outputs)).astype(np.float32)
     (y,) = sessions[op].run(None, feeds)
-    close(y, reference.quantized_linear(**feeds))
+    close(y, reference.quantized_linear(**feeds, silu=op == "LinearSilu"))
 
 
 @settings(max_examples=100, deadline=None)

@@ -20,6 +20,7 @@ NAMES = {
     "Linear": ("x", "x_scale", "weight", "weight_scale", "bias"),
     "BlockConv": ("past", "x", "x_scale", "weight", "weight_scale", "bias"),
     "BlockConvRelu": ("past", "x", "x_scale", "weight", "weight_scale", "bias"),
+    "LinearSilu": ("x", "x_scale", "weight", "weight_scale", "bias"),
     "LinearAdd": ("x", "x_scale", "weight", "weight_scale", "bias", "residual"),
     "BlockConvAdd": ("past", "x", "x_scale", "weight", "weight_scale", "bias", "residual"),
 }
@@ -33,7 +34,7 @@ def library():
 
 def twin(op, feeds):
     if op.startswith("Linear"):
-        return reference.quantized_linear(**feeds)
+        return reference.quantized_linear(**feeds, silu=op == "LinearSilu")
     return reference.quantized_block_conv(**feeds, relu=op == "BlockConvRelu")
 
 
@@ -41,6 +42,11 @@ def assert_twin(op, y, feeds):
     expected = twin(op, feeds)
     assert y.shape == expected.shape and y.dtype == np.float32
     # sums are exact: what is left is one rounding of each scale's product, of the product with it and of the result
+    if op == "LinearSilu":  # whose slope is at most 1.1
+        before = reference.quantized_linear(**feeds)
+        bound = 1.1 * 4e-7 * (np.abs(before - feeds["bias"]) + np.abs(feeds["bias"])) + 6e-7 * np.abs(expected)
+        np.testing.assert_array_less(np.abs(y - expected), bound + 1e-30)
+        return
     added = feeds["bias"] + feeds.get("residual", 0)
     size = np.abs(expected - added) + np.abs(feeds["bias"]) + np.abs(feeds.get("residual", 0))
     np.testing.assert_array_less(np.abs(y - expected), 4e-7 * size + 1e-30)
@@ -69,7 +75,7 @@ def linear_layers(draw_from):
     inputs, outputs = draw_from(st.integers(1, 140)), draw_from(st.integers(1, 140))
     bias = (*rows, outputs) if draw_from(st.booleans()) else (outputs,)
     shapes = {"x": (*rows, inputs), "weight": (inputs, outputs), "weight_scale": (outputs,), "bias": bias}
-    op = draw_from(st.sampled_from(["Linear", "LinearAdd"]))
+    op = draw_from(st.sampled_from(["Linear", "LinearAdd", "LinearSilu"]))
     if op == "LinearAdd":
         shapes["residual"] = (*rows, outputs)
     return op, draw(np.random.default_rng(draw_from(st.integers(0, 2**31))), shapes)
@@ -116,6 +122,8 @@ SECOND = network_layer(
     residual=(4, 512, 64),
 )
 
+GATE = network_layer("LinearSilu", x=(2048, 64), weight=(64, 128), weight_scale=(128,), bias=(128,))
+
 
 @needs_ops
 @settings(max_examples=200, deadline=None)
@@ -123,9 +131,10 @@ SECOND = network_layer(
 @example(layer=WIDE)
 @example(layer=DEEP)
 @example(layer=NARROW)
+@example(layer=GATE)
 def test_a_linear_layer_called_through_the_c_interface_is_the_reference(library, layer):
     op, feeds = layer
-    assert_twin(op, library.linear(**feeds), feeds)
+    assert_twin(op, library.linear(**feeds, silu=op == "LinearSilu"), feeds)
 
 
 @needs_ops
@@ -154,6 +163,20 @@ def test_infinities_saturate_and_what_is_not_a_number_becomes_the_least(library)
     one = np.ones(1, np.float32)
     y = library.linear(x, np.float32(1e-3), np.ones((1, 1), np.int8), 1000 * one, 0 * one)
     np.testing.assert_allclose(y[:, 0], [127, -128, 127, -128, -128], rtol=1e-6)
+
+
+@needs_ops
+def test_silu_is_exact_to_a_millionth_at_every_size(library):
+    v = np.concatenate([np.linspace(-87, 87, 20001), np.geomspace(1e-30, 80, 999)]).astype(np.float32)
+    nothing = (np.zeros((1, 1), np.float32), np.float32(1), np.zeros((1, len(v)), np.int8), np.ones(len(v), np.float32))
+    y = library.linear(*nothing, v, silu=True)[0]
+    exact = v.astype(np.float64)
+    exact *= np.exp(-np.logaddexp(0.0, -exact))
+    assert np.all(np.abs(y - exact) <= 6e-7 * np.abs(exact))
+    beyond = np.array([-88, -1e4, -3e38, 0.0, 3e38, np.inf, np.nan], np.float32)
+    y = library.linear(nothing[0], nothing[1], nothing[2][:, :7], nothing[3][:7], beyond, silu=True)[0]
+    np.testing.assert_allclose(y[[0, 1]], 0, atol=1e-33)
+    assert y[3] == 0 and y[4] == beyond[4] and y[5] == np.inf and np.isnan(y[6])
 
 
 @needs_ops
@@ -225,6 +248,7 @@ def session(op, feeds, *, constants=True, native=True, threads=1, optimized=None
 @example(layer=DEEP, constants=True)
 @example(layer=CONVOLUTION, constants=True)
 @example(layer=NARROW, constants=True)
+@example(layer=GATE, constants=True)
 @example(layer=SECOND, constants=True)
 def test_a_layer_in_onnxruntime_is_the_reference(layer, constants):
     op, feeds = layer
@@ -233,7 +257,9 @@ def test_a_layer_in_onnxruntime_is_the_reference(layer, constants):
 
 @needs_ort
 @pytest.mark.parametrize(
-    ("op", "feeds"), [WIDE, DEEP, CONVOLUTION, NARROW, SECOND], ids=lambda one: one if isinstance(one, str) else ""
+    ("op", "feeds"),
+    [WIDE, DEEP, CONVOLUTION, NARROW, SECOND, GATE],
+    ids=lambda one: one if isinstance(one, str) else "",
 )
 def test_results_do_not_depend_on_the_threads_to_the_bit(op, feeds):
     one, two = (session(op, feeds, threads=threads)(feeds) for threads in (1, 2))
@@ -242,7 +268,7 @@ def test_results_do_not_depend_on_the_threads_to_the_bit(op, feeds):
 
 @needs_ort
 @pytest.mark.parametrize(
-    ("op", "feeds"), [WIDE, CONVOLUTION, NARROW, SECOND], ids=lambda one: one if isinstance(one, str) else ""
+    ("op", "feeds"), [WIDE, CONVOLUTION, NARROW, SECOND, GATE], ids=lambda one: one if isinstance(one, str) else ""
 )
 def test_the_operator_takes_the_place_of_the_body_and_keeps_its_constants(op, feeds, tmp_path):
     types = {}
