@@ -106,6 +106,47 @@ def test_a_sum_stays_where_more_than_it_reads_the_result_or_it_broadcasts(change
     assert [(layer.after, layer.output) for layer in layers] == [(After.AS_IS, "a"), (After.AS_IS, "b")]
 
 
+def silu_model(change=None):
+    """A layer and v · sigmoid(v) of its result: rows (R, 3)."""
+    make, floats = onnx.helper, onnx.TensorProto.FLOAT
+    weights = {"weight": np.ones((3, 3), np.float32), "bias": np.ones(3, np.float32)}
+    gate_of, outputs = ("x" if change == "gate of another" else "v"), ["y"]
+    nodes = [
+        make.make_node("Relu", ["lines"], ["x"], "Relu"),
+        make.make_node("Gemm", ["x", "weight", "bias"], ["v"], "one/Gemm"),
+        make.make_node("Sigmoid", [gate_of], ["gate"], "Sigmoid"),
+        make.make_node("Mul", ["v", "gate"], ["y"], "Mul"),
+    ]
+    if change == "gate read elsewhere":
+        nodes.append(make.make_node("Relu", ["gate"], ["more"], "more"))
+    elif change is not None and change.endswith("given out"):
+        outputs.append(change.split()[0])
+    graph = make.make_graph(
+        nodes,
+        "silu",
+        [make.make_tensor_value_info("lines", floats, ["R", 3])],
+        [make.make_tensor_value_info(name, floats, ["R", 3]) for name in outputs],
+        [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    return make.make_model(graph, opset_imports=[make.make_opsetid("", OPSET)], ir_version=10)
+
+
+def test_a_silu_belongs_to_the_layer_before_it():
+    model = silu_model()
+    (layer,), _ = find_layers(model)
+    assert (layer.after, layer.output, layer.nodes) == (After.SILU, "y", ("one/Gemm", "Sigmoid", "Mul"))
+    changed = int8_model(model, [layer], {"one": 1.0})
+    x = np.random.default_rng(0).uniform(-1, 1, (5, 3)).astype(np.float32)
+    before, after = (open_session(one, 1).run(None, {"lines": x})[0] for one in (model, changed))
+    np.testing.assert_allclose(after, before, atol=0.05)
+
+
+@pytest.mark.parametrize("change", ["gate of another", "gate read elsewhere", "v given out", "gate given out"])
+def test_a_silu_stays_where_it_is_not_of_the_result_alone(change):
+    ((layer,), _) = find_layers(silu_model(change))
+    assert (layer.after, layer.output) == (After.AS_IS, "v")
+
+
 def test_a_layer_is_timed_with_what_comes_after_it(model, layers):
     some = [layer for layer in layers if layer.after is not After.AS_IS]
     shapes: dict[str, tuple[int, ...]] = {}
