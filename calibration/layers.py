@@ -29,6 +29,7 @@ class After(str, Enum):
     RELU = "Relu"
     ADD = "Add"
     SILU = "Silu"
+    GELU = "Gelu"
 
 
 @dataclass(frozen=True)
@@ -153,9 +154,9 @@ class _Finder:
         if node.op_type != "Gemm" or len(node.input) != 3 or not plain:
             return "a product of a form that is not known here"
         weight = onnx.numpy_helper.to_array(self.weights[node.input[1]])
-        silu = self._silu(node)
-        add, residual = (None, None) if silu else self._residual(node)
-        after = silu or ([] if add is None else [add])
+        silu, gelu = self._silu(node), self._gelu(node)
+        add, residual = (None, None) if silu or gelu else self._residual(node)
+        after = silu or gelu or ([] if add is None else [add])
         return Layer(
             name=_layer_name(node),
             kind=Kind.LINEAR,
@@ -164,7 +165,7 @@ class _Finder:
             weight=np.ascontiguousarray(weight.T if attributes.get("transB", 0) else weight),
             weight_name=node.input[1],
             bias=node.input[2],
-            after=After.SILU if silu else After.AS_IS if add is None else After.ADD,
+            after=After.SILU if silu else After.GELU if gelu else After.AS_IS if add is None else After.ADD,
             residual=residual,
             nodes=tuple(one.name for one in (node, *after)),
         )
@@ -221,6 +222,32 @@ class _Finder:
         if set(product.input) != {result, gate.output[0]} or gate.output[0] in self.outputs:
             return []
         return [gate, product] if len(self.consumers[gate.output[0]]) == 1 else []
+
+    def _gelu(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """Return the nodes of v / 2 · (1 + tanh(0.79788 (v + 0.044715 v³))), where nothing else reads v or between."""
+        result = node.output[0]
+        below = {one.op_type: one for one in self.consumers.get(result, [])}
+        if len(self.consumers.get(result, [])) != 3 or set(below) != {"Mul", "Pow", "Add"} or result in self.outputs:
+            return []
+        chain = [below["Pow"]]
+        for kind in ("Mul", "Add", "Mul", "Tanh", "Add", "Mul"):
+            readers = self.consumers.get(chain[-1].output[0], [])
+            if [one.op_type for one in readers] != [kind] or chain[-1].output[0] in self.outputs:
+                return []
+            chain.append(readers[0])
+        half = below["Mul"]
+        ends = chain[2] is below["Add"] and set(chain[-1].input) == {half.output[0], chain[-2].output[0]}
+        alone = len(self.consumers[half.output[0]]) == 1 and half.output[0] not in self.outputs
+        constants = [self._constant(one) for one in (half, chain[0], chain[1], chain[3], chain[5])]
+        if not ends or not alone or not np.allclose(constants, [0.5, 3.0, 0.044715, 0.7978846, 1.0], rtol=1e-5):
+            return []
+        return [half, *chain]
+
+    def _constant(self, node: onnx.NodeProto) -> float:
+        """Return the number that a node takes beside a tensor; NaN where it takes none."""
+        held = [self.weights[name] for name in node.input if name in self.weights]
+        array = onnx.numpy_helper.to_array(held[0]) if len(held) == 1 else np.empty(0)
+        return float(array.reshape(-1)[0]) if array.size == 1 else float("nan")
 
     def _chain_up(self, node: onnx.NodeProto, kinds: tuple[str, ...]) -> Iterator[onnx.NodeProto]:
         for kind in kinds:

@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 
 from hyperline.errors import HyperlineError, InputError
 from hyperline.plugins.native import NativeLibrary
+from hyperline.plugins.reference import Activation
 
 Array = NDArray[Any]
 Float32 = NDArray[np.float32]
 
 _POINTER, _INTEGER = ctypes.c_void_p, ctypes.c_int64
 
-_AS_IS, _RELU, _ADD, _SILU = range(4)  # HYPERLINE_AS_IS and so on
+_AS_IS, _RELU, _ADD, _SILU, _GELU = range(5)  # HYPERLINE_AS_IS and so on
+_OF_ACTIVATION: dict[Activation | None, int] = {None: _AS_IS, "silu": _SILU, "gelu": _GELU}
 
 
 class _Layer(ctypes.Structure):
@@ -87,9 +89,9 @@ class QuantizedLibrary:
         weight_scale: Array,
         bias: Array,
         residual: Array | None = None,
-        silu: bool = False,
+        activation: Activation | None = None,
     ) -> Float32:
-        """Run the layer ``Linear``, ``LinearAdd`` or ``LinearSilu``; see `reference.quantized_linear`.
+        """Run the layer ``Linear``, ``LinearAdd``, ``LinearSilu`` or ``LinearGelu``; see `reference.quantized_linear`.
 
         Returns:
             (..., O).
@@ -108,8 +110,8 @@ class QuantizedLibrary:
                 f"not {weight_scale.shape} and {bias.shape}"
             )
         self._check_residual(residual, shape)
-        if residual is not None and silu:
-            raise InputError("a linear layer has a SiLU or a residual, not both")
+        if residual is not None and activation is not None:
+            raise InputError("a linear layer has an activation or a residual, not both")
         bias_stride = 0 if bias.shape == (outputs,) else outputs
         residual = None if residual is None else np.ascontiguousarray(residual, np.float32)
         x, weight_scale, bias = (np.ascontiguousarray(array, np.float32) for array in (x, weight_scale, bias))
@@ -121,7 +123,7 @@ class QuantizedLibrary:
                 x.ctypes.data,
                 bias.ctypes.data,
                 bias_stride,
-                *_after(residual, _SILU if silu else _AS_IS),
+                *_after(residual, _OF_ACTIVATION[activation]),
                 y.ctypes.data,
             )
             self._check(self._library.hyperline_quantized_linear(layer, ctypes.byref(rows)))

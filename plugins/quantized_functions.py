@@ -47,6 +47,22 @@ NAME (past, x, x_scale, weight, weight_scale, bias MORE) => (y)
 }
 """
 
+# The form that ONNX Runtime fuses, and that the step is exported in.
+_GELU = """
+    half = Constant <value_float: float = 0.5> ()
+    three = Constant <value_float: float = 3.0> ()
+    cubic = Constant <value_float: float = 0.044715> ()
+    root = Constant <value_float: float = 0.7978845834732056> ()
+    one = Constant <value_float: float = 1.0> ()
+    sum_half = Mul (sum, half)
+    sum_cubed = Pow (sum, three)
+    sum_cubic = Mul (sum_cubed, cubic)
+    bent = Add (sum, sum_cubic)
+    angle = Mul (bent, root)
+    tanh = Tanh (angle)
+    gate = Add (tanh, one)
+    y = Mul (sum_half, gate)
+"""
 _AS_IS, _ADD = "y = Identity (sum)", "y = Add (sum, residual)"
 
 
@@ -63,6 +79,7 @@ _TEXTS = (
     _linear("Linear"),
     _linear("LinearAdd", ", residual", after=_ADD),
     _linear("LinearSilu", after="gate = Sigmoid (sum) y = Mul (sum, gate)"),
+    _linear("LinearGelu", after=_GELU),
     _block_conv("BlockConv"),
     _block_conv("BlockConvRelu", rectify="Relu"),
     _block_conv("BlockConvAdd", ", residual", after=_ADD),

@@ -18,13 +18,14 @@ Shape letters:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Float64 = NDArray[np.float64]
+Activation = Literal["silu", "gelu"]
 
 
 def selective_scan(
@@ -114,11 +115,12 @@ def quantized_linear(
     weight_scale: Array,
     bias: Array,
     residual: Array | None = None,
-    silu: bool = False,
+    activation: Activation | None = None,
 ) -> Float64:
     """Run the INT8 layer ``Linear``: v = x_scale weight_scale (x_int8 · weight) + bias.
 
-    ``LinearSilu`` gives v / (1 + exp(-v)), ``LinearAdd`` v + residual.
+    ``LinearAdd`` gives v + residual, ``LinearSilu`` v / (1 + exp(-v)), ``LinearGelu`` the tanh form of the GELU
+    (Hendrycks and Gimpel, arXiv 1606.08415, section 2), v (1 + tanh(sqrt(2 / π) (v + 0.044715 v³))) / 2.
 
     Args:
         x: (..., I) float32.
@@ -127,14 +129,16 @@ def quantized_linear(
         weight_scale: (O,) float32.
         bias: (O,), or of the shape of the result: what is added.
         residual: of the shape of the result, added to it.
-        silu: whether v becomes v / (1 + exp(-v)).
+        activation: of v, if any.
 
     Returns:
         (..., O).
     """
     products = quantize(x, x_scale).astype(np.int64) @ weight.astype(np.int64)
     y = products * (np.float64(x_scale) * weight_scale.astype(np.float64)) + bias
-    y = y * np.exp(-np.logaddexp(0.0, -y)) if silu else y
+    if activation is not None:
+        inside = y if activation == "silu" else 2 * np.sqrt(2 / np.pi) * (y + 0.044715 * y**3)
+        y = y * np.exp(-np.logaddexp(0.0, -inside))
     return y if residual is None else y + residual
 
 

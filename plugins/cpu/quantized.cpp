@@ -147,6 +147,7 @@ HYPERLINE_INLINE void finish(const Sums (&sums)[height][vectors], const hyperlin
             const int64_t place = r * rows.y_stride + output;
             if (after == HYPERLINE_RELU) y = y < 0.0f ? Floats{} : y;
             if (after == HYPERLINE_SILU) y = silu(y);
+            if (after == HYPERLINE_GELU) y = gelu(y);
             if (after == HYPERLINE_ADD) y += load_outputs<whole>(rows.residual + place, count);
             store_outputs<whole>(rows.y + place, y, count);
         }
@@ -221,6 +222,8 @@ void multiply(const hyperline_quantized_layer& layer, const Panel& panel, const 
             return multiply<HYPERLINE_ADD>(layer, panel, runs, rows);
         case HYPERLINE_SILU:
             return multiply<HYPERLINE_SILU>(layer, panel, runs, rows);
+        case HYPERLINE_GELU:
+            return multiply<HYPERLINE_GELU>(layer, panel, runs, rows);
         default:
             return multiply<HYPERLINE_AS_IS>(layer, panel, runs, rows);
     }

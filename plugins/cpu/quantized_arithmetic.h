@@ -113,19 +113,28 @@ HYPERLINE_INLINE Floats saturate(Floats x, Floats low, Floats high) {
 #endif
 }
 
-// v / (1 + exp(-v)), relative error below 6e-7 for v > -87; smaller v give less than 1e-35. 15 operations and a
+// v / (1 + exp(-x)), relative error below 6e-7 for x > -87; smaller x give less than v 1e-35. 15 operations and a
 // division.
 //
 // exp(x) = 2^n 2^f, n the nearest whole number to x log2(e). n ln(2) is subtracted in two parts, the first of which has
 // few enough digits that its product with n is exact: else f would lose digits as x grows.
-HYPERLINE_INLINE Floats silu(Floats v) {
-    const Floats x = saturate(-v, broadcast<Floats>(-87.0f), broadcast<Floats>(87.0f));
+HYPERLINE_INLINE Floats gated(Floats v, Floats x) {
+    const Floats negative = saturate(-x, broadcast<Floats>(-87.0f), broadcast<Floats>(87.0f));
     const float shift = 12582912.0f;  // 1.5 * 2^23: a sum with it is a whole number, which is in the lowest bits
-    const Floats shifted = x * 1.44269504f + shift;
+    const Floats shifted = negative * 1.44269504f + shift;
     const Floats whole = shifted - shift;
-    const Floats rest = x - whole * 0.693359375f + whole * 2.12194440e-4f;
+    const Floats rest = negative - whole * 0.693359375f + whole * 2.12194440e-4f;
     const Sums power = reinterpret_cast<Sums>(exp2_of_fraction(rest * 1.44269504f));
     return v / (reinterpret_cast<Floats>(power + (reinterpret_cast<Sums>(shifted) << 23)) + 1.0f);
+}
+
+HYPERLINE_INLINE Floats silu(Floats v) {
+    return gated(v, v);
+}
+
+// v (1 + tanh(x)) / 2 = v / (1 + exp(-2 x)), with x = sqrt(2 / pi) (v + 0.044715 v^3).
+HYPERLINE_INLINE Floats gelu(Floats v) {
+    return gated(v, v * (v * v * 0.0713548128f + 1.59576917f));
 }
 
 // The first `count` floats, 1 to lanes of them: reads and writes nothing beyond.

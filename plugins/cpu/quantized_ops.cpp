@@ -65,7 +65,7 @@ bool usable(const hyperline_quantized_layer* layer, int64_t taps) {
 }
 
 bool usable_after(int32_t after, const float* residual) {
-    return after >= HYPERLINE_AS_IS && after <= HYPERLINE_SILU && (after != HYPERLINE_ADD || residual);
+    return after >= HYPERLINE_AS_IS && after <= HYPERLINE_GELU && (after != HYPERLINE_ADD || residual);
 }
 
 }  // namespace

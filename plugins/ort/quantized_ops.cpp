@@ -61,7 +61,8 @@ const float* Floats(const Tensor& tensor) {
 
 // What a function's name says about its results.
 std::string Suffix(int32_t after) {
-    return after == HYPERLINE_RELU ? "Relu" : after == HYPERLINE_ADD ? "Add" : after == HYPERLINE_SILU ? "Silu" : "";
+    constexpr const char* suffixes[] = {"", "Relu", "Add", "Silu", "Gelu"};  // HYPERLINE_AS_IS and so on
+    return suffixes[after];
 }
 
 // The residual of a node, its input `index`: null where it has none.
@@ -240,6 +241,7 @@ struct Domain {
     QuantizedOp<LinearKernel<HYPERLINE_AS_IS>> linear;
     QuantizedOp<LinearKernel<HYPERLINE_ADD>> linear_add;
     QuantizedOp<LinearKernel<HYPERLINE_SILU>> linear_silu;
+    QuantizedOp<LinearKernel<HYPERLINE_GELU>> linear_gelu;
     QuantizedOp<BlockConvKernel<HYPERLINE_AS_IS>> block_conv;
     QuantizedOp<BlockConvKernel<HYPERLINE_RELU>> block_conv_relu;
     QuantizedOp<BlockConvKernel<HYPERLINE_ADD>> block_conv_add;
@@ -247,7 +249,7 @@ struct Domain {
 
     Domain() {
         for (const OrtCustomOp* op : std::initializer_list<const OrtCustomOp*>{
-                 &linear, &linear_add, &linear_silu, &block_conv, &block_conv_relu, &block_conv_add}) {
+                 &linear, &linear_add, &linear_silu, &linear_gelu, &block_conv, &block_conv_relu, &block_conv_add}) {
             domain.Add(op);
         }
     }

@@ -49,6 +49,7 @@ def test_every_product_is_found_and_those_that_stay_say_why(model, layers):
         "encoder.0.spectral.v": After.SILU,
         "encoder.0.spectral.z": After.SILU,
         "encoder.0.z": After.SILU,
+        "encoder.0.widen": After.GELU,
         "encoder.0.narrow": After.ADD,
         "refine.0.first": After.RELU,
         "refine.0.second": After.ADD,

@@ -118,7 +118,7 @@ def test_the_library_offers_both_operators_for_both_providers_and_int8_layers_fo
         if (provider, number) != (CPU, h):  # the step's gates are float32
             expected.append(f"{provider} ExpertGate: {number} -> {number} {number}")
     linear, convolution = f"{f} {f} int8 {f} {f}", f"{f} {f} {f} int8 {f} {f}"
-    for name, more in (("Linear", ""), ("LinearAdd", f" {f}"), ("LinearSilu", "")):
+    for name, more in (("Linear", ""), ("LinearAdd", f" {f}"), ("LinearSilu", ""), ("LinearGelu", "")):
         expected.append(f"{CPU} {name}: {linear}{more} -> {f}")
     expected += [f"{CPU} {name}: {convolution} -> {f}" for name in ("BlockConv", "BlockConvRelu")]
     expected.append(f"{CPU} BlockConvAdd: {convolution} {f} -> {f}")

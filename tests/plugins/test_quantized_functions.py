@@ -14,9 +14,11 @@ NAMES = {
     "BlockConv": ("past", "x", "x_scale", "weight", "weight_scale", "bias"),
     "BlockConvRelu": ("past", "x", "x_scale", "weight", "weight_scale", "bias"),
     "LinearSilu": ("x", "x_scale", "weight", "weight_scale", "bias"),
+    "LinearGelu": ("x", "x_scale", "weight", "weight_scale", "bias"),
     "LinearAdd": ("x", "x_scale", "weight", "weight_scale", "bias", "residual"),
     "BlockConvAdd": ("past", "x", "x_scale", "weight", "weight_scale", "bias", "residual"),
 }
+ACTIVATIONS = {"LinearSilu": "silu", "LinearGelu": "gelu"}
 TYPES = {"weight": onnx.TensorProto.INT8}
 RANKS = {"x_scale": 0, "weight_scale": 1}
 
@@ -54,7 +56,7 @@ def close(actual, expected):
     inputs=st.integers(1, 130),
     outputs=st.integers(1, 70),
     bias_of_rows=st.booleans(),
-    op=st.sampled_from(["Linear", "LinearAdd", "LinearSilu"]),
+    op=st.sampled_from(["Linear", "LinearAdd", "LinearSilu", "LinearGelu"]),
     seed=st.integers(0, 2**31),
 )
 def test_the_body_of_a_linear_layer_is_the_reference(sessions, rows, inputs, outputs, bias_of_rows, op, seed):
@@ -69,7 +71,7 @@ def test_the_body_of_a_linear_layer_is_the_reference(sessions, rows, inputs, out
     if op == "LinearAdd":
         feeds["residual"] = generator.normal(size=(rows, outputs)).astype(np.float32)
     (y,) = sessions[op].run(None, feeds)
-    close(y, reference.quantized_linear(**feeds, silu=op == "LinearSilu"))
+    close(y, reference.quantized_linear(**feeds, activation=ACTIVATIONS.get(op)))
 
 
 @settings(max_examples=100, deadline=None)

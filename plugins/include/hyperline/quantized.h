@@ -45,7 +45,8 @@ enum {
     HYPERLINE_AS_IS = 0,
     HYPERLINE_RELU = 1, /* negative results become 0 */
     HYPERLINE_ADD = 2,  /* the residual is added */
-    HYPERLINE_SILU = 3  /* v becomes v / (1 + exp(-v)) */
+    HYPERLINE_SILU = 3, /* v becomes v / (1 + exp(-v)) */
+    HYPERLINE_GELU = 4  /* v becomes v / (1 + exp(-2 x)), x = sqrt(2 / pi) (v + 0.044715 v^3) */
 };
 
 typedef struct hyperline_quantized_rows {
@@ -53,7 +54,7 @@ typedef struct hyperline_quantized_rows {
     const float* x;        /* (rows, I) */
     const float* bias;     /* (O), or (rows, O) */
     int64_t bias_stride;   /* 0 for one bias for all rows, O for one each */
-    int32_t after;         /* HYPERLINE_AS_IS .. HYPERLINE_SILU */
+    int32_t after;         /* HYPERLINE_AS_IS .. HYPERLINE_GELU */
     const float* residual; /* (rows, O); read for HYPERLINE_ADD alone */
     float* y;              /* (rows, O); must not overlap an input */
 } hyperline_quantized_rows;
@@ -68,7 +69,7 @@ typedef struct hyperline_quantized_block {
     const float* past;     /* (1, W, I), the line before the block */
     const float* x;        /* (K, W, I) */
     const float* bias;     /* (O) */
-    int32_t after;         /* HYPERLINE_AS_IS .. HYPERLINE_SILU */
+    int32_t after;         /* HYPERLINE_AS_IS .. HYPERLINE_GELU */
     const float* residual; /* (K, W, O); read for HYPERLINE_ADD alone */
     float* y;              /* (K, W, O); must not overlap an input */
 } hyperline_quantized_block;
