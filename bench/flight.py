@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import tempfile
 import threading
 import time
@@ -28,6 +27,7 @@ from typing import TextIO
 import numpy as np
 import onnx
 from step import full_frame_bundle
+from timing import processor
 
 from hyperline.bundle import Bundle
 from hyperline.bundle.bundle import MODELS
@@ -88,7 +88,7 @@ def _fly(bundle: Bundle, options: argparse.Namespace, folder: Path) -> None:
     _say(
         report,
         f"{_SAMPLES} samples × {_BANDS} bands at {options.rate:g} lines/s, {options.precision}, "
-        f"{options.threads} threads; {_processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before",
+        f"{options.threads} threads; {processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before",
     )
     watcher = threading.Thread(target=_watch, args=(taken, ended, report), daemon=True)
     watcher.start()
@@ -156,15 +156,6 @@ def _guards_cost(bundle: Bundle, options: argparse.Namespace, folder: Path) -> N
         f"{options.precision}, {len(rates[True])} strips of {source.lines} lines each way, in turns: {with_guards:.0f} "
         f"lines/s with guards, {without:.0f} without; guards cost {100 * (1 - with_guards / without):.1f} %"
     )
-
-
-def _processor() -> str:
-    names = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return names[0] if names else platform.machine()
 
 
 def _say(report: TextIO | None, text: str) -> None:

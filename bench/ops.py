@@ -11,23 +11,19 @@ need two idle cores; the load average is printed so that a reader can judge.
 from __future__ import annotations
 
 import argparse
-import math
 import os
-import platform
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
+from timing import Run, best_seconds, processor
 
 from hyperline.plugins.native import NativeLibrary, scan_inputs
 from hyperline.plugins.onnx_functions import DOMAIN, OPS_VERSION, OPSET, add_functions
 from hyperline.train.ops import TorchOps
 
-Run = Callable[[], object]
 NAMES = ("u", "delta", "A", "B", "C", "D", "delta_bias", "h0", "mask")
 
 
@@ -122,26 +118,13 @@ def onnx_run(arrays: dict[str, np.ndarray], threads: int) -> Run:
     return lambda: session.run(None, arrays)
 
 
-def best_seconds(runs: list[Run], rounds: int) -> list[float]:
-    """Take turns of ten runs; the best time of each."""
-    best = [math.inf] * len(runs)
-    for _ in range(-(-rounds // 10)):
-        for index, run in enumerate(runs):
-            time.sleep(0.02)  # until the threads of whoever went before have stopped spinning
-            for _ in range(10):
-                began = time.perf_counter()
-                run()
-                best[index] = min(best[index], time.perf_counter() - began)
-    return best
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=100, help="times that every contestant runs")
     rounds = parser.parse_args().rounds
     library = NativeLibrary()
-    print(f"{_processor()}, {os.cpu_count()} cores, {library.instruction_set}; load {os.getloadavg()[0]:.1f}; ", end="")
+    print(f"{processor()}, {os.cpu_count()} cores, {library.instruction_set}; load {os.getloadavg()[0]:.1f}; ", end="")
     print(f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}; best of {rounds}\n")
     columns = [f"{who}, {n}" for n in (1, 2) for who in ("ours", "torch", "ONNX Scan", "our gradients", "torch's")]
     print("G updates/s by", "threads; gradients are the backward pass alone, its recomputed states included\n")
@@ -157,12 +140,6 @@ def main() -> None:
         rates = [shape.updates / seconds / 1e9 for seconds in best_seconds(runs, rounds)]
         size = f"{shape.sequences} × {shape.length} × {shape.channels} × {shape.states}"
         print(f"| {shape.what} ({size}) | {' | '.join(f'{rate:.2f}' for rate in rates)} |", flush=True)
-
-
-def _processor() -> str:
-    with open("/proc/cpuinfo", encoding="ascii") as file:  # noqa: PTH123
-        names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 if __name__ == "__main__":

@@ -13,16 +13,13 @@ each keeps its best time, as in bench/ops.py.
 from __future__ import annotations
 
 import argparse
-import math
 import os
-import platform
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 import onnxruntime
+from timing import Run, best_seconds, processor
 
 from hyperline.plugins import QUANTIZED_DOMAIN, QUANTIZED_VERSION
 from hyperline.plugins.native_quantized import QuantizedLibrary
@@ -30,7 +27,6 @@ from hyperline.plugins.onnx_functions import OPSET
 from hyperline.plugins.onnxruntime_ops import register_native_ops
 from hyperline.plugins.quantized_functions import add_quantized_functions
 
-Run = Callable[[], object]
 Arrays = dict[str, np.ndarray]
 
 
@@ -173,26 +169,13 @@ def _session_run(
     return lambda: session.run_with_iobinding(binding)
 
 
-def best_seconds(runs: list[Run], rounds: int) -> list[float]:
-    """Take turns of ten runs; the best time of each."""
-    best = [math.inf] * len(runs)
-    for _ in range(-(-rounds // 10)):
-        for index, run in enumerate(runs):
-            time.sleep(0.02)  # until the threads of whoever went before have stopped spinning
-            for _ in range(10):
-                began = time.perf_counter()
-                run()
-                best[index] = min(best[index], time.perf_counter() - began)
-    return best
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=200, help="times that every contestant runs")
     rounds = parser.parse_args().rounds
     library = QuantizedLibrary()
-    print(f"{_processor()}, {os.cpu_count()} cores, {library.instruction_set}; load {os.getloadavg()[0]:.1f}; ", end="")
+    print(f"{processor()}, {os.cpu_count()} cores, {library.instruction_set}; load {os.getloadavg()[0]:.1f}; ", end="")
     print(f"onnxruntime {onnxruntime.__version__}; best of {rounds}, in µs; in brackets float32's time over ours\n")
     columns = [f"{who}, {n}" for n in (1, 2) for who in ("float32", "body", "its INT8", "ours")]
     print(f"| layer, threads | {' | '.join(columns)} |")
@@ -209,12 +192,6 @@ def main() -> None:
             cells += [f"{microseconds:.0f}" for microseconds in (float32, *others)]
             cells.append(f"{ours:.0f} ({float32 / ours:.1f}×)")
         print(f"| {layer.name} | {' | '.join(cells)} |", flush=True)
-
-
-def _processor() -> str:
-    with open("/proc/cpuinfo", encoding="ascii") as file:  # noqa: PTH123
-        names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 if __name__ == "__main__":

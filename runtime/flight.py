@@ -163,7 +163,7 @@ class Flight:
         )
         block = card.block_lines
         paced = source.rate is not None  # what nothing paces can wait
-        self._source, self._chain, self._card, self._options = source, chain, card, options
+        self._source, self._chain = source, chain
         self._assembler = BlockAssembler(block, radiometry, card.sample_multiple)
         self._ring = LineRing(
             options.ring_lines or (4 * block if paced else block),
