@@ -95,7 +95,7 @@ class Link(ABC):
     def report(self) -> dict[str, Any]:
         """Return the counters: events put = sent + dropped + queued, bytes those spent."""
         return {
-            "state": "up" if self._up else "closed" if self._done else "down",
+            "state": self._state(),
             "sent": self._sent,
             "dropped": self.outbox.dropped,
             "queued": len(self.outbox) + self._in_hand,
@@ -105,6 +105,14 @@ class Link(ABC):
             "failures": self._failures,
             "error": self._error,
         }
+
+    def _state(self) -> str:
+        if self._up:
+            return "up"
+        if self._done:
+            return "closed"
+        # Not up and without a fault to show: the first try is still under way.
+        return "down" if self._error else "connecting"
 
     def _run(self) -> None:
         pause = _FIRST_PAUSE

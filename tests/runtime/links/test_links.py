@@ -76,10 +76,15 @@ def test_dead_and_stalled_far_ends_and_a_full_disk_do_not_delay_the_loop(
         events=aircraft.rules,
         queue=100,
     )
-    (name,) = (name for name in links.report()["links"] if name.endswith("stalled"))
-    assert aircraft.eventually(lambda: links.report()["links"][name]["state"] == "up")
+
+    def state(end: str) -> str:
+        return next(link["state"] for name, link in links.report()["links"].items() if name.endswith(end))
+
+    assert state("silent") == "connecting"
+    assert aircraft.eventually(lambda: state("stalled") == "up")
     broker.stall()
     p99 = p99_under_load(links, card, 1024, 1000)
+    assert aircraft.eventually(lambda: state("silent") == "down")
     start = time.monotonic()
     links.close(2.0)
     assert time.monotonic() - start < 4.0
