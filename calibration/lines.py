@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperline.bundle.card import Card
+from hyperline.classes import class_fault
 from hyperline.errors import InputError
 from hyperline.match import require_match
 from hyperline.radiometry import Radiometry
@@ -59,9 +60,11 @@ def read_lines(scene: Scene, card: Card) -> Lines:
         card: of the bundle.
 
     Raises:
-        InputError: other bands or wavelengths than the model's, fewer than 64 lines, or next to nothing in them but
-            dark, saturated or invalid pixels; the message holds the number that matters.
+        InputError: other bands, wavelengths or classes than the model's, fewer than 64 lines, or next to nothing in
+            them but dark, saturated or invalid pixels; the message holds the number that matters.
     """
+    if fault := class_fault(scene, card.class_names):
+        raise InputError(f"{fault}; give labels in the model's numbering, or none")
     truth, _ = held_out(scene, card.training)
     highest = int(truth.max()) if truth is not None else 0
     require_match(_SceneSpectra(scene.name, scene.bands, scene.wavelengths_nm, highest), card)

@@ -43,10 +43,9 @@ def export_run(run_dir: Path, out: Path, block_lines: int = 8, scene: Scene | No
         raise InputError(f"{out} cannot be written: it is a folder, or its folder does not exist")
     run = load_run(run_dir)
     excerpt = _excerpt(run, scene, parity_lines(block_lines))
-    class_names = _class_names(run)
-    model = export_step(run.network, block_lines, class_names).SerializeToString(deterministic=True)
+    model = export_step(run.network, block_lines, run.class_names).SerializeToString(deterministic=True)
     parity = check_parity(run.network, model, excerpt, block_lines)
-    card = _card(run, out.stem, block_lines, class_names, parity)
+    card = _card(run, out.stem, block_lines, parity)
     golden = _golden(run, excerpt, block_lines)
     write_bundle(out, {MODELS["fp32"]: model, CARD: card.to_json(), **golden})
     return out
@@ -66,12 +65,7 @@ def _excerpt(run: TrainedRun, scene: Scene | None, lines: int) -> Excerpt:
     return excerpt
 
 
-def _class_names(run: TrainedRun) -> tuple[str, ...]:
-    names = run.record["scene"]["class_names"]
-    return tuple(names) or tuple(f"class {i + 1}" for i in range(run.network.config.classes))
-
-
-def _card(run: TrainedRun, name: str, block_lines: int, class_names: tuple[str, ...], parity: Parity) -> Card:
+def _card(run: TrainedRun, name: str, block_lines: int, parity: Parity) -> Card:
     record, scene = run.record, run.record["scene"]
     streamed = record["streamed"]
     return Card(
@@ -82,7 +76,7 @@ def _card(run: TrainedRun, name: str, block_lines: int, class_names: tuple[str, 
         bands=run.network.config.bands,
         sample_multiple=MULTIPLE,
         wavelengths_nm=scene["wavelengths_nm"],
-        class_names=class_names,
+        class_names=run.class_names,
         scale=scene["scale"],
         nodata=scene["nodata"],
         composite_bands=tuple(scene["composite_bands"]),

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hyperline.classes import all_names
 from hyperline.errors import InputError
 from hyperline.scenes import Scene, scene_hash
 
@@ -197,8 +198,8 @@ def _draw(
     rng = np.random.default_rng(seed)
     train, test = np.zeros_like(labels), np.zeros_like(labels)
     warnings = []
-    for class_id in range(1, int(labels.max(initial=0)) + 1):
-        name = class_names[class_id - 1] if class_id <= len(class_names) else f"class {class_id}"
+    classes = int(labels.max(initial=0))
+    for class_id, name in enumerate(all_names(class_names, classes)[:classes], start=1):
         pixels = int((labels == class_id).sum())
         candidates = np.argwhere((labels == class_id) & may_train)
         count = min(labels_per_class, len(candidates) // 2 if kind == "random" else len(candidates))

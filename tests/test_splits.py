@@ -36,6 +36,11 @@ def test_a_random_split_gives_each_class_what_was_asked_or_half(counts: list[int
     assert np.array_equal((split.train + split.test)[used], labels[used])
 
 
+def test_a_class_without_a_name_is_warned_of_by_its_number() -> None:
+    split = random_split(labels_of([100, 20, 1]), 15, 0)
+    assert [warning.split(" has ")[0] for warning in split.warnings] == ["class 2", "class 3"]
+
+
 def test_a_scarce_class_gives_half_and_a_single_pixel_is_left_out_with_a_warning_each() -> None:
     split = random_split(labels_of([100, 20, 1]), 15, 0, ("Corn", "Oats", "Rare"))
     assert split.warnings == (

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 
 from hyperline import __version__
+from hyperline.classes import all_names
 from hyperline.disk import disk_errors, replace_file
 from hyperline.errors import InputError
 from hyperline.machine import cpus
@@ -61,6 +62,11 @@ class TrainedRun:
     path: Path
     network: MambaMoE
     record: dict[str, Any]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """A name for every class, whether the training scene had them or not."""
+        return all_names(self.record["scene"]["class_names"], self.network.config.classes)
 
 
 def train_run(

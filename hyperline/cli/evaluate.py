@@ -51,6 +51,7 @@ def evaluate(
     On the scene it was trained on, only pixels that it was not trained on count. With --against, two models of a
     bundle are compared: the change is from that one to this.
     """
+    from hyperline.classes import class_fault
     from hyperline.errors import InputError
     from hyperline.match import require_units
     from hyperline.metrics import Metrics
@@ -77,11 +78,8 @@ def evaluate(
     if truth is None:
         raise InputError(f"{scene.name} has no labels to judge by; give a label map with --labels PATH")
     names: tuple[str, ...] = facts.pop("class_names")
-    if scene.class_names and scene.class_names != names:
-        raise InputError(
-            f"{scene.name} has the classes {', '.join(scene.class_names)}; "
-            f"the model knows {', '.join(names)}; give labels of the model's classes"
-        )
+    if fault := class_fault(scene, names):
+        raise InputError(f"{fault}; give labels in the model's numbering")
     metrics = Metrics.from_maps(truth, class_map, len(names))
     before = agreement = None
     if other is not None:
@@ -127,7 +125,7 @@ def _of_run(
         "engine": "torch",
         "precision": "fp32",
         "training": run.record,
-        "class_names": tuple(run.record["scene"]["class_names"]),
+        "class_names": run.class_names,
     }
 
 

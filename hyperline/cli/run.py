@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -243,18 +242,11 @@ def _comparable(scene: Scene, bundle: Bundle, explicit: bool, console: Console) 
     """
     from dataclasses import replace
 
+    from hyperline.classes import class_fault
     from hyperline.errors import InputError
 
-    if scene.labels is None:
-        return scene
-    names, highest = bundle.card.class_names, int(scene.labels.max())
-    fold = [name.casefold() for name in names]
-    if highest > len(names):
-        fault = f"the labels go up to class {highest}, the model {bundle.card.name} knows {len(names)} classes"
-    elif scene.class_names and [name.casefold() for name in scene.class_names] != fold:
-        own, models = next(pair for pair in zip_longest(scene.class_names, names) if pair[0] != pair[1])
-        fault = f"the labels name a class {own!r} where the model {bundle.card.name} has {models!r}"
-    else:
+    fault = class_fault(scene, bundle.card.class_names)
+    if fault is None:
         return scene
     if explicit:
         raise InputError(f"{fault}; give labels in the model's numbering, or leave out --labels")

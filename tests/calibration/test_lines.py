@@ -24,6 +24,11 @@ def test_another_sensor_is_refused(bundle, scene):
         read_lines(replace(scene, wavelengths_nm=np.linspace(400, 1100, 24)), bundle.card)
 
 
+def test_labels_in_other_classes_are_refused(bundle, scene):
+    with pytest.raises(InputError, match=r"class 1 of made-up is mud, the model's is .*numbering, or none"):
+        read_lines(replace(scene, class_names=("mud", *scene.class_names[1:])), bundle.card)
+
+
 def test_too_few_lines_are_refused(bundle, scene):
     with pytest.raises(InputError, match=r"has 63 lines.*at least 64"):
         read_lines(replace(scene, cube=scene.cube[:63], labels=None), bundle.card)

@@ -182,6 +182,25 @@ def test_other_classes_are_refused_by_evaluate(folder: Path, tmp_path: Path) -> 
     refused(hyperline("evaluate", folder / "run", other), "water", "roof")
 
 
+def test_a_scene_without_class_names_gets_numbered_ones_from_training_to_flight(tmp_path: Path) -> None:
+    scene, run, bundle = (tmp_path / name for name in ("fields.npz", "run", "fields.hlb"))
+    save_scene(scene, class_names=None)
+    options = ("--epochs", 1, "--threads", 1, "--labels-per-class", 10)
+    for command in (("train", scene, "--out", run, *options), ("export", run, "--out", bundle)):
+        done = hyperline(*command)
+        assert done.code == 0, done.err
+    for model in (run, bundle):
+        done = hyperline("evaluate", model, scene, "--threads", 1)
+        assert done.code == 0, done.err
+        assert [line.split("  ")[1] for line in done.out.splitlines()[2:]] == ["class 1", "class 2", "class 3"]
+    # A model that knows numbers alone takes labels with names; it cannot know a fourth class.
+    named = save_scene(tmp_path / "named.npz")
+    assert hyperline("evaluate", run, named, "--threads", 1).code == 0
+    other = np.ones((29, 21, 12), np.float32)
+    more = save_scene(tmp_path / "more.npz", class_names=None, cube=other, labels=np.full((29, 21), 4, np.uint8))
+    refused(hyperline("evaluate", run, more), "class 4", "the model knows 3")
+
+
 def test_a_bundle_with_one_flipped_byte_is_refused_everywhere(folder: Path, tmp_path: Path) -> None:
     damaged = bytearray((folder / "fields.hlb").read_bytes())
     damaged[len(damaged) // 2] ^= 1

@@ -103,7 +103,7 @@ def test_labels_in_other_classes_are_left_out_with_a_note_and_refused_where_aske
     path = save(tmp_path / "field.npz", scene, class_names=["Corn", "Water", "Road", "Roof"])
     code, out, err = run(path, "--no-picture")
     assert code == 0
-    assert "no accuracy, the labels name a class 'Water' where the model tiny has 'Woods'" in err
+    assert "no accuracy, class 2 of field is Water, the model's is Woods" in err
     assert "labelled pixels" not in out
 
     labels = tmp_path / "labels.npy"
