@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from hyperline.bundle.card import Card
 from hyperline.classes import class_fault
 from hyperline.errors import InputError
-from hyperline.match import require_match
+from hyperline.match import require_match, require_units
 from hyperline.radiometry import Radiometry
 from hyperline.scenes import Scene
 from hyperline.splits import held_out
@@ -60,9 +60,10 @@ def read_lines(scene: Scene, card: Card) -> Lines:
         card: of the bundle.
 
     Raises:
-        InputError: other bands, wavelengths or classes than the model's, fewer than 64 lines, or next to nothing in
-            them but dark, saturated or invalid pixels; the message holds the number that matters.
+        InputError: other bands, wavelengths, units or classes than the model's, fewer than 64 lines, or next to
+            nothing in them but dark, saturated or invalid pixels; the message holds the number that matters.
     """
+    require_units(scene, scene.units, card.training)
     if fault := class_fault(scene, card.class_names):
         raise InputError(f"{fault}; give labels in the model's numbering, or none")
     truth, _ = held_out(scene, card.training)

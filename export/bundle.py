@@ -13,6 +13,7 @@ from hyperline.errors import InputError
 from hyperline.export.excerpt import Excerpt, cut_excerpt, read_excerpt
 from hyperline.export.parity import Parity, check_parity, classify, parity_lines
 from hyperline.export.step import export_step, state_tensors
+from hyperline.match import require_units
 from hyperline.scenes import Scene
 from hyperline.train.model import MULTIPLE, check_block_lines
 from hyperline.train.run import EXCERPT, TrainedRun, load_run
@@ -35,7 +36,7 @@ def export_run(run_dir: Path, out: Path, block_lines: int = 8, scene: Scene | No
         ``out``.
 
     Raises:
-        InputError: the run, the scene, the block length or the path cannot be used.
+        InputError: the run, the scene or its units, the block length or the path cannot be used.
         HyperlineError: the graph differs from the network, or writing failed.
     """
     check_block_lines(block_lines)
@@ -58,6 +59,7 @@ def _excerpt(run: TrainedRun, scene: Scene | None, lines: int) -> Excerpt:
             raise InputError(f"{path} does not exist; give real lines to check the export on: --lines SCENE")
         excerpt, name = read_excerpt(path, lines), str(path)
     else:
+        require_units(scene, scene.units, run.record)
         excerpt, name = cut_excerpt(scene, lines), scene.name
     bands = excerpt.lines.shape[2]
     if bands != run.network.config.bands:

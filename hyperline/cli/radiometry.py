@@ -25,7 +25,7 @@ def radiometry() -> None:
 @click.option("--overwrite", is_flag=True, help="Replace FILE.npz.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def make(out: Path, overwrite: bool, as_json: bool, **sensor: Any) -> None:
-    """Combine the files of a sensor into FILE.npz, for --radiometry of train, evaluate, calibrate and run.
+    """Combine the files of a sensor into FILE.npz, for --radiometry of train, evaluate, export, calibrate and run.
 
     Files are ENVI, .npz, .npy, .mat or GeoTIFF. Lines are averaged without the lowest and highest tenth.
     """

@@ -10,7 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hyperline.bundle import read_bundle
 from hyperline.cli import main
+from hyperline.radiometry import correct_scene
+from hyperline.scenes import Scene
+from hyperline.sensor import read_correction
 
 LINES, SAMPLES, BANDS = 29, 21, 12
 
@@ -89,7 +93,7 @@ def test_bands_that_are_no_ranges_are_refused_with_an_example(hyperline: Hyperli
     assert "is no START:STOP, such as 0:100 or 3:100,120:200" in err
 
 
-def test_raw_lines_are_trained_on_and_evaluated_in_the_units_of_their_correction(
+def test_raw_lines_are_trained_on_evaluated_exported_and_calibrated_in_the_units_of_their_correction(
     hyperline: Hyperline, sensor: Path
 ) -> None:
     pytest.importorskip("torch", reason="needs torch, of hyperline[train]")
@@ -105,7 +109,29 @@ def test_raw_lines_are_trained_on_and_evaluated_in_the_units_of_their_correction
     assert code == 0, err
     assert json.loads(out)["oa"] == record["streamed"]["oa"]
     assert json.loads(out)["pixels"] == LINES * SAMPLES - 30  # known as the training scene
-    assert hyperline("radiometry", "make", made, *options[:2], *options[4:], "--overwrite")[0] == 0
-    code, _, err = hyperline("evaluate", run, strip, "--radiometry", made, "--threads", 1)
+    bundle = sensor / "fields.hlb"
+    export = ["export", run, "--out", bundle, "--json"]
+    code, _, err = hyperline(*export, "--radiometry", made)
     assert code == 2
-    assert "the radiometry makes counts of strip, the model was trained on reflectance" in err
+    assert "sensor.npz corrects raw lines, and none are given: name them with --lines SCENE" in err
+    code, _, err = hyperline(*export, "--lines", strip)
+    assert code == 2
+    assert "the model was trained on reflectance, and strip stores uint16 without a scale" in err
+    code, out, err = hyperline(*export, "--lines", strip, "--radiometry", made)
+    assert code == 0, err
+    with np.load(strip) as raw:
+        corrected = correct_scene(Scene("strip", raw["cube"]), read_correction(made))
+    golden = read_bundle(bundle).golden()
+    np.testing.assert_array_equal(golden["lines"][:, :SAMPLES], corrected.cube[:8])
+    calibrate = ["calibrate", bundle, "--lines", strip, "--precision", "fp16", "--threads", 1]
+    code, _, err = hyperline(*calibrate)
+    assert code == 2
+    assert "strip stores uint16 without a scale: raw counts; give their correction with --radiometry" in err
+    code, _, err = hyperline(*calibrate, "--radiometry", made)
+    assert code == 2
+    assert "has 29 lines; calibration needs at least 64" in err  # the units and bands are right
+    assert hyperline("radiometry", "make", made, *options[:2], *options[4:], "--overwrite")[0] == 0
+    for command in (["evaluate", run, strip, "--threads", 1], [*export, "--lines", strip], [*calibrate]):
+        code, _, err = hyperline(*command, "--radiometry", made)
+        assert code == 2
+        assert "the radiometry makes counts of strip, the model was trained on reflectance" in err
