@@ -96,7 +96,7 @@ if TYPE_CHECKING:
     "link_specs",
     metavar="SPEC",
     multiple=True,
-    help="Where events go: jsonl:PATH, mqtt://HOST/TOPIC, mavlink+udp://HOST:PORT, ccsds+udp://HOST:PORT, "
+    help="Where events go: jsonl:PATH, mqtt[s]://HOST/TOPIC, mavlink+udp://HOST:PORT, ccsds+udp://HOST:PORT, "
     "prometheus://[HOST][:PORT] (docs/links.md); may be given more than once.",
 )
 @click.option("--downlink", metavar="BYTES_PER_SECOND[:BURST]", help="Budget of all radio links together.")

@@ -12,13 +12,14 @@ from hyperline.runtime.links.ccsds import PACKET_BYTES, CcsdsLink
 from hyperline.runtime.links.jsonl import JsonLinesLink
 from hyperline.runtime.links.link import Link
 from hyperline.runtime.links.mavlink import MavlinkLink
-from hyperline.runtime.links.mqtt import MqttLink
+from hyperline.runtime.links.mqtt import MqttLink, tls_context
 from hyperline.runtime.links.outputs import FileOutput, SerialOutput, UdpOutput
 from hyperline.runtime.links.prometheus import PORT
 
 FORMS = (
     "jsonl:PATH",
     "mqtt://[USER:PASSWORD@]HOST[:1883]/TOPIC",
+    "mqtts://[USER:PASSWORD@]HOST[:8883]/TOPIC[?ca=FILE&cert=FILE&key=FILE]",
     "mavlink+udp://HOST:PORT[?system=1&component=191]",
     "mavlink+serial:///dev/DEVICE[?baud=57600&system=1&component=191]",
     "ccsds:PATH[?apid=100]",
@@ -51,6 +52,7 @@ def make_link(spec: str) -> Link:
     makers: dict[str, Callable[[_Parts], Link]] = {
         "jsonl": lambda parts: JsonLinesLink(parts.path()),
         "mqtt": _mqtt,
+        "mqtts": _mqtt,
         "mavlink+udp": _mavlink,
         "mavlink+serial": _mavlink,
         "ccsds": _ccsds,
@@ -68,7 +70,10 @@ def _mqtt(parts: _Parts) -> Link:
     if not topic or set(topic) & set("+#"):
         raise parts.error("it needs a topic, without + and #")
     user, password = parts.url.username, parts.url.password
-    return MqttLink(parts.host(), parts.port(1883), topic, user and unquote(user), password and unquote(password))
+    secure = parts.scheme == "mqtts"
+    host, port = parts.host(), parts.port(8883 if secure else 1883)
+    tls = tls_context(*(parts.file(option) for option in ("ca", "cert", "key"))) if secure else None
+    return MqttLink(host, port, topic, user and unquote(user), password and unquote(password), tls)
 
 
 def _mavlink(parts: _Parts) -> Link:
@@ -128,6 +133,11 @@ class _Parts:
         if not self.url.path:
             raise self.error("it names no path")
         return Path(unquote(self.url.path))
+
+    def file(self, option: str) -> Path | None:
+        """Return the path that an option gives, or None without it."""
+        text = self._options.pop(option, None)
+        return None if text is None else Path(text)
 
     def number(self, option: str, default: int, least: int, most: int) -> int:
         text = self._options.pop(option, str(default))

@@ -80,14 +80,15 @@ class Broker:
     def __init__(self, program: str, folder: Path) -> None:
         self.port = free_port()
         self._config = folder / "mosquitto.conf"
-        self._config.write_text(
+        self._settings = (
             f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser root\n"
             f"persistence true\npersistence_location {folder}/\nmax_queued_messages 0\n"
         )
         self._program = program
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, settings: str = "") -> None:
+        self._config.write_text(self._settings + settings)
         self._process = subprocess.Popen([self._program, "-c", self._config], stderr=subprocess.DEVNULL)
         assert eventually(self._listens), "mosquitto does not listen"
 
