@@ -78,7 +78,8 @@ class Counters:
         rejected: lines of the wrong size, duplicates, lines out of order or damaged in memory.
         duplicates: of the rejected, those whose index was not above the last.
         damaged: of the rejected, those that changed while they waited.
-        lost: lines missing between two received ones: dropped by the ring, or on the way to it.
+        lost: lines missing between two received ones, or behind the last where the source knows the strip's end:
+            dropped by the ring, or on the way to it.
         resets: gaps too long to fill; the strip's state began anew.
         missed: blocks above their deadline.
         failed: blocks that no engine could classify; their lines are dropped.
@@ -238,6 +239,8 @@ class Flight:
                 self._take(slot, writer)
             self._ring.check()
             self.interrupted = stop.is_set()
+            if not self.interrupted:
+                self._fill_to_end(writer)
             block = self._assembler.flush()
             if block is not None:
                 self._classify(block, writer)
@@ -280,14 +283,11 @@ class Flight:
             counters.rejected += 1
             counters.duplicates += 1
             return
-        gap = slot.index - self._next
-        if gap:
-            counters.lost += gap
-            if gap > self._max_gap:
-                self._begin_anew(writer)
-            else:
-                for _ in range(gap):
-                    self._place(self._skip(), writer)
+        if slot.index - self._next > self._max_gap:
+            self._begin_anew(writer)
+            counters.lost += slot.index - self._next
+        else:
+            self._fill(slot.index, writer)
         self._next = slot.index + 1
         self._arrived = arrived
         row = self._assembler.pending
@@ -304,6 +304,25 @@ class Flight:
             self._usable += 1
             block = self._assembler.push(slot.values)
         self._place(block, writer)
+
+    def _fill(self, index: int, writer: Writer) -> None:
+        """Keep the places of the lines that are missing before ``index``."""
+        while self._next < index:
+            self.counters.lost += 1
+            self._next += 1  # a checkpoint within the gap goes on within it
+            self._place(self._skip(), writer)
+
+    def _fill_to_end(self, writer: Writer) -> None:
+        """Keep the places of lines that were lost behind the last that came, so that the map has its full length."""
+        end = self._source.end
+        if end is None:
+            return
+        missing = end - self._next
+        if missing <= self._max_gap:
+            self._fill(end, writer)
+        else:
+            self.counters.lost += missing
+            _LOG.warning("the strip's last %d lines are missing, and not in the map: --max-gap fills more", missing)
 
     def _skip(self) -> Block | None:
         self._truth[self._assembler.pending] = 0

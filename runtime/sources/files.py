@@ -89,6 +89,11 @@ class SceneSource:
         return self.scene.lines * self.repeat
 
     @property
+    def end(self) -> int:
+        """Index behind the last line."""
+        return self.lines
+
+    @property
     def truth_classes(self) -> int:
         """The highest class id of the labels; 0 without labels."""
         return 0 if self.scene.labels is None else int(self.scene.labels.max())

@@ -44,6 +44,8 @@ class Source(Protocol):
         scale: stored values times this are physical units.
         nodata: a pixel whose bands all hold this value carries no measurement; None where not declared.
         lines: how many lines will come, or None where nobody knows.
+        end: index behind the strip's last line, as soon as it is known for certain; None where the strip broke off.
+            Asked for once the iteration has ended: lines that are missing before it were lost.
         rate: lines per second at which the lines are due, or None for as fast as they are taken.
         truth_classes: the highest class id of the lines' truth; 0 where they come without truth.
     """
@@ -64,6 +66,8 @@ class Source(Protocol):
     def nodata(self) -> float | None: ...  # noqa: D102
     @property
     def lines(self) -> int | None: ...  # noqa: D102
+    @property
+    def end(self) -> int | None: ...  # noqa: D102
     @property
     def rate(self) -> float | None: ...  # noqa: D102
     @property

@@ -113,6 +113,11 @@ class WireSource:
         return self.header.lines if self._reader.total is None else self._reader.total
 
     @property
+    def end(self) -> int | None:
+        """Index behind the last line, from the strip's end record; None before, or if that never came."""
+        return self._reader.total
+
+    @property
     def rate(self) -> float | None:
         """Lines per second, if the sender says."""
         return self.header.rate

@@ -22,6 +22,7 @@ from hyperline.runtime.ring import LineRing, Slot, parity
 from hyperline.runtime.sources import Line
 from hyperline.runtime.sources.files import SceneSource
 from hyperline.runtime.strip import RunSummary, run_strip
+from hyperline.runtime.writer import Writer
 from hyperline.scenes import Scene
 
 LINES, SAMPLES = 64, 13
@@ -85,6 +86,35 @@ def test_a_long_gap_begins_the_strip_anew(tiny, bundle, scene, tmp_path) -> None
     second = tiny.expected_map(scene.cube[40:], 4)[0]
     np.testing.assert_array_equal(labels, np.concatenate([first, second]))
     assert (summary.counters.resets, summary.counters.lost, summary.lines) == (1, 18, 46)
+
+
+@pytest.mark.parametrize("came", [LINES - 1, LINES - 4, LINES - 11])
+def test_lines_lost_at_the_end_keep_their_places_too(tiny, bundle, scene, tmp_path, came: int) -> None:
+    summary, labels = fly(bundle, scene, tmp_path, range(came))
+    np.testing.assert_array_equal(labels, without(tiny, scene, range(came, LINES)))
+    assert (summary.received, summary.counters.lost, summary.counters.resets) == (came, LINES - came, 0)
+
+
+def test_more_lines_lost_at_the_end_than_a_gap_may_have_are_counted_and_not_filled(
+    tiny, bundle, scene, tmp_path, caplog
+) -> None:
+    summary, labels = fly(bundle, scene, tmp_path, range(40), max_gap=8)
+    np.testing.assert_array_equal(labels, tiny.expected_map(scene.cube[:40], 4)[0])
+    assert (summary.counters.lost, summary.counters.resets) == (24, 0)
+    assert "the strip's last 24 lines are missing" in caplog.text
+
+
+def test_a_checkpoint_within_a_gap_goes_on_within_it(bundle, scene, tmp_path, monkeypatch) -> None:
+    post, at = Writer.post, []
+
+    def watch(self, result):
+        counters = result.facts["counters"]
+        at.append((result.facts["next_index"], counters["received"] + counters["lost"]))
+        post(self, result)
+
+    monkeypatch.setattr(Writer, "post", watch)
+    fly(bundle, scene, tmp_path, [*range(6), *range(17, LINES - 9)])
+    assert at == [(line, line) for line in range(4, LINES + 1, 4)]
 
 
 def test_wrong_sizes_and_lines_of_nan_are_counted_and_leave_no_trace(tiny, bundle, scene, tmp_path) -> None:

@@ -36,6 +36,7 @@ from hyperline.runtime.sources.transport import (
     open_transport,
 )
 from hyperline.runtime.sources.wire import WireSource
+from hyperline.runtime.strip import run_strip
 from hyperline.scenes import Scene
 
 PROMPT_S = 0.5  # within which close must end a wait
@@ -429,6 +430,23 @@ def test_an_address_of_ipv6_is_named_as_it_is_written() -> None:
 def test_options_of_a_scene_are_refused_on_a_wire() -> None:
     with pytest.raises(InputError, match="the sender decides"):
         open_source("tcp://127.0.0.1:9", rate=5.0)
+
+
+@pytest.mark.parametrize("lost", [1, 3, 9])
+def test_a_tail_that_was_lost_on_the_wire_keeps_its_place_in_the_map(
+    tiny, scene: Scene, bundle: Bundle, header: StreamHeader, source: SceneSource, tmp_path: Path, lost: int
+) -> None:
+    transport = ListenTransport("127.0.0.1", 0)
+    receiver = Thread(lambda: run_strip(bundle, WireSource(transport), tmp_path / "run", threads=1))
+    with call(transport.port) as sender:
+        sender.sendall(encode_header(header) + b"".join(records(source, header)[:-lost]))
+        sender.sendall(encode_end(header, scene.lines))
+    summary = receiver.result()
+    assert (summary.received, summary.counters.lost, summary.lines) == (scene.lines - lost, lost, scene.lines)
+    cube = scene.cube.copy()
+    cube[-lost:] = scene.nodata
+    found = np.fromfile(tmp_path / "run" / "classes.img", np.uint8).reshape(cube.shape[:2])
+    np.testing.assert_array_equal(found, tiny.expected_map(cube, bundle.card.block_lines)[0])
 
 
 # The two commands together.
