@@ -38,7 +38,7 @@ def _measure(samples: int, bands: int, seconds: float) -> dict[str, object]:
     bad = generator.random((samples, bands)) < _BAD
     linear = {"dark": table, "gain": table}
     # Bytes: uint16 in, float32 out; two float32 in and one out for each table; the level's bool made, masked and
-    # reduced; two float32 in and one out for each bin of two.
+    # reduced; two float32 in and one out for each bin of two, of bands or of samples.
     steps: dict[str, tuple[int, dict[str, object]]] = {
         "cast": (6, {}),
         "dark": (18, {"dark": table}),
@@ -46,6 +46,11 @@ def _measure(samples: int, bands: int, seconds: float) -> dict[str, object]:
         "dark, gain, bad": (30, {**linear, "bad": bad}),
         "dark, gain, bad, saturation": (39, {**linear, "bad": bad, "saturation": 4095.0}),
         "all, bins of 2": (45, {**linear, "bad": bad, "saturation": 4095.0, "bin": 2}),
+        "all, bins of 2 samples": (45, {**linear, "bad": bad, "saturation": 4095.0, "bin_samples": 2}),
+        "all, bins of 2 bands x 2 samples": (
+            48,
+            {**linear, "bad": bad, "saturation": 4095.0, "bin": 2, "bin_samples": 2},
+        ),
     }
     counts = generator.integers(0, 4000, (samples, bands)).astype(np.uint16)
     work: dict[str, Callable[[], None]] = {}

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hyperline.errors import InputError
 from hyperline.scenes.scene import Scene
+from hyperline.sensor.binning import SampleBins, bin_labels
 from hyperline.sensor.correction import MAX_GAIN, SensorCorrection
 from hyperline.sensor.mending import Mending
 
@@ -25,17 +26,20 @@ class Radiometry:
     """Convert lines of one strip into the units of the training scene.
 
     In this order: cast; find saturated elements; subtract the dark; multiply by the gain; mend bad elements; bin
-    bands. A pixel is invalid where a band is then NaN or infinite (also where its value overflows float32), where
-    every stored band equals ``nodata``, where no element measures, and, if the correction says so, where an element in
-    use is saturated. Invalid pixels are zeroed, so that nothing non-finite reaches the model's state.
+    bands; bin samples. A pixel is invalid where a band is then NaN or infinite (also where its value overflows
+    float32), where every stored band equals ``nodata``, where no element measures, and, if the correction says so,
+    where an element in use is saturated. Of samples that are binned, those that are invalid are left out of the mean,
+    but for saturated ones, which make it invalid as a saturated band would. Invalid pixels are zeroed, so that nothing
+    non-finite reaches the model's state.
 
     Cost a line, in passes over its samples × bands values: one cast; one each for a dark and for a gain (whatever
     scales there are is part of it), or for differing scales alone; one test and one reduction each for a saturation
-    level, floating-point lines and a declared ``nodata``; one to bin. Bad elements cost by their number. All of them
-    write into arrays made here; nothing is allocated by the line.
+    level, floating-point lines and a declared ``nodata``; one to bin bands, one to bin samples. Bad elements cost by
+    their number. All of them write into arrays made here; nothing is allocated by the line.
 
     Attributes:
-        samples: cross-track samples of a line, raw and converted.
+        samples: cross-track samples of a converted line.
+        raw_samples: cross-track samples of a line as it is stored.
         bands: spectral bands of a converted line.
         raw_bands: spectral bands of a line as it is stored.
         saturated_pixels: pixels with a saturated element so far, whether they were made invalid or not.
@@ -55,7 +59,7 @@ class Radiometry:
         """Prepare for lines of (samples, bands).
 
         Args:
-            samples: cross-track samples.
+            samples: cross-track samples as stored.
             bands: spectral bands as stored.
             scale: the source's stored values times this are physical units.
             model_scale: the same for the scene the model was trained on.
@@ -68,12 +72,12 @@ class Radiometry:
         if correction is None:
             used = np.arange(bands)
             ranges: tuple[tuple[int, int], ...] = ((0, bands),)
-            self._bin = 1
+            self._bin = bin_samples = 1
         else:
             correction.require_fit("the source", samples, bands, scale, None)
-            used, self._bin = correction.used, correction.bin
+            used, self._bin, bin_samples = correction.used, correction.bin, correction.bin_samples
             ranges = correction.ranges or ((0, bands),)
-        self.samples = samples
+        self.samples, self.raw_samples = samples // bin_samples, samples
         self.raw_bands = bands
         self.bands = len(used) // self._bin
         self.saturated_pixels = self.dark_updates = 0
@@ -88,11 +92,12 @@ class Radiometry:
             for (start, stop), end in zip(ranges, ends, strict=True)
         ]
         self._work = np.empty((samples, len(used)), np.float32) if self._bin > 1 else None
+        self._wide = SampleBins(samples, self.bands, bin_samples) if bin_samples > 1 else None
 
         ratio = scale / model_scale
         # Files state scales as decimal text: 1/10000 and 1e-4 are the same scale.
         ratio = 1.0 if np.isclose(ratio, 1.0, rtol=1e-6, atol=0.0) else ratio
-        factor = ratio / self._bin  # a mean is a sum of parts
+        factor = ratio / (self._bin * bin_samples)  # a mean is a sum of parts
         self._gain: NDArray[np.float32] | np.float32 | None = None if factor == 1.0 else np.float32(factor)
         self._dark: NDArray[np.float32] | None = None
         self._level: np.float32 | None = None
@@ -128,18 +133,34 @@ class Radiometry:
         self._dark_count = 0
         if correction.saturation is not None:
             self._level = np.float32(correction.saturation)
-            self._over = np.empty((self.samples, len(used)), bool)
-            self._saturated = np.empty(self.samples, bool)
+            self._over = np.empty((self.raw_samples, len(used)), bool)
+            self._over_any = np.empty(self.raw_samples, bool)
+            self._saturated = np.empty(self.samples, bool) if self._wide else self._over_any
             self._saturated_is_invalid = correction.on_saturation == "invalid"
 
     def convert(self, values: NDArray[Any], line: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
         """Convert one line in place.
 
         Args:
-            values: (sample, raw band) stored values, any real dtype.
+            values: (raw sample, raw band) stored values, any real dtype.
             line: (sample, band) float32, C-contiguous, overwritten.
             valid: (sample,) bool, overwritten.
         """
+        if self._wide is None:
+            self._correct(values, line, valid)
+        else:
+            self._correct(values, self._wide.line, self._wide.valid)
+            with np.errstate(over="ignore"):  # the mean of fewer samples may, where that of all did not
+                self._wide.mean(line, valid)
+            if values.dtype.kind == "f":
+                np.logical_and(valid, np.isfinite(line).all(axis=-1), out=valid)
+        if self._level is not None and self._saturated_is_invalid:
+            np.greater(valid, self._saturated, out=valid)  # valid and not saturated
+        if not valid.all():
+            line[~valid] = 0.0
+
+    def _correct(self, values: NDArray[Any], line: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+        """Convert one line at its full width; samples that are not valid hold anything."""
         work = line if self._work is None else self._work
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found below
             self._cast(values, work)
@@ -168,10 +189,6 @@ class Radiometry:
             np.logical_and(valid, self._some, out=valid)
         if self._dead is not None:
             np.greater(valid, self._dead, out=valid)  # valid and not dead
-        if self._level is not None and self._saturated_is_invalid:
-            np.greater(valid, self._saturated, out=valid)
-        if not valid.all():
-            line[~valid] = 0.0
 
     def update_dark(self, lines: NDArray[Any]) -> None:
         """Take in lines that the source saw with its shutter closed.
@@ -190,10 +207,10 @@ class Radiometry:
         if self._dark is None:
             raise InputError("the radiometry has no dark that dark lines could replace; make it with --dark")
         lines = lines[None] if lines.ndim == 2 else lines
-        if lines.shape[1:] != (self.samples, self.raw_bands):
+        if lines.shape[1:] != (self.raw_samples, self.raw_bands):
             raise InputError(
                 f"dark lines of {' × '.join(map(str, lines.shape[1:]))} values; the radiometry is for "
-                f"{self.samples} samples × {self.raw_bands} bands"
+                f"{self.raw_samples} samples × {self.raw_bands} bands"
             )
         for values in lines:
             with np.errstate(over="ignore", invalid="ignore"):  # looked for below
@@ -231,7 +248,9 @@ class Radiometry:
         np.greater_equal(work, level, out=self._over)
         if self._good is not None:
             np.logical_and(self._over, self._good, out=self._over)
-        np.any(self._over, axis=-1, out=self._saturated)
+        np.any(self._over, axis=-1, out=self._over_any)
+        if self._wide is not None:
+            self._wide.any(self._over_any, self._saturated)
         self.saturated_pixels += int(np.count_nonzero(self._saturated))
 
 
@@ -239,22 +258,22 @@ def correct_scene(scene: Scene, correction: SensorCorrection) -> Scene:
     """Correct a scene line by line, in memory.
 
     Returns:
-        The scene with a float32 cube in ``correction.units``, its bands selected and binned. Pixels that the flight
-        would not classify hold ``NODATA`` in every band.
+        The scene with a float32 cube in ``correction.units``, its bands selected, its bands and samples binned, its
+        labels by :func:`bin_labels`. Pixels that the flight would not classify hold ``NODATA`` in every band.
 
     Raises:
         InputError: the scene does not hold raw lines of this sensor, or none of its pixels carries a measurement.
     """
     correction.require_fit(scene.name, scene.samples, scene.bands, scene.scale, scene.wavelengths_nm)
     radiometry = Radiometry(scene.samples, scene.bands, nodata=scene.nodata, correction=correction)
-    cube = np.empty((scene.lines, scene.samples, radiometry.bands), np.float32)
-    valid = np.empty(scene.samples, bool)
+    cube = np.empty((scene.lines, radiometry.samples, radiometry.bands), np.float32)
+    valid = np.empty(radiometry.samples, bool)
     usable = 0
     for values, line in zip(scene.cube, cube, strict=True):
         radiometry.convert(values, line, valid)
         line[~valid] = NODATA
         usable += int(np.count_nonzero(valid))
-    invalid = scene.lines * scene.samples - usable
+    invalid = scene.lines * radiometry.samples - usable
     if not usable:
         raise InputError(
             f"{scene.name}: none of its {invalid} pixels carries a measurement, {radiometry.saturated_pixels} are "
@@ -268,6 +287,7 @@ def correct_scene(scene: Scene, correction: SensorCorrection) -> Scene:
     return replace(
         scene,
         cube=cube,
+        labels=None if scene.labels is None else bin_labels(scene.labels, correction.bin_samples),
         wavelengths_nm=correction.model_wavelengths_nm(scene.wavelengths_nm),
         nodata=NODATA if invalid else None,
         units=correction.units,

@@ -30,7 +30,7 @@ from hyperline.runtime.records import Record
 from hyperline.runtime.ring import WRONG_SIZE, LineRing, Policy, Slot
 from hyperline.runtime.sources import Line, Source
 from hyperline.runtime.writer import Writer
-from hyperline.sensor import SensorCorrection
+from hyperline.sensor import SensorCorrection, bin_labels
 
 _LOG = logging.getLogger(__name__)
 
@@ -179,7 +179,8 @@ class Flight:
         interval = block / source.rate if source.rate else float("inf")
         self._patience = interval
         self._deadline = interval if options.deadline is None else options.deadline
-        self._truth = np.zeros((block, source.samples), np.uint8)
+        self._truth = np.zeros((block, radiometry.samples), np.uint8)
+        self._bin_samples = source.samples // radiometry.samples
         self._guard = StateGuard() if options.guards else None
         self._next = next_index  # index of the line that comes next
         self._usable = 0  # lines in the block that is being put together
@@ -204,6 +205,11 @@ class Flight:
     def state_size(self) -> int:
         """Floats of the engine's state."""
         return int(self._chain.engine.state.size)
+
+    @property
+    def samples(self) -> int:
+        """Samples of the map."""
+        return self._radiometry.samples
 
     @property
     def padded_samples(self) -> int:
@@ -300,7 +306,7 @@ class Flight:
             counters.damaged += slot.kind != WRONG_SIZE
             block = self._skip()
         else:
-            self._truth[row] = slot.truth
+            self._truth[row] = bin_labels(slot.truth, self._bin_samples)
             self._usable += 1
             block = self._assembler.push(slot.values)
         self._place(block, writer)
@@ -358,7 +364,7 @@ class Flight:
         usable, self._in_flight = self._in_flight, 0
         engine = self._chain.engine
         if outputs is not None and self._source.truth_classes:
-            labels = outputs.labels[: block.count, : self._source.samples]
+            labels = outputs.labels[: block.count, : self._radiometry.samples]
             self.confusion += confusion_matrix(self._truth[: block.count], labels, len(self.confusion))
         done = time.perf_counter()
         counters.missed += done - self._arrived > self._deadline

@@ -77,8 +77,8 @@ class RunSummary:
         latency_ms: see ``Latency``; None where nothing was classified.
         first_block_ms: from the arrival of the strip's first line to its labels in the maps; None likewise.
         lines: lines in the map.
-        samples: cross-track samples.
-        bands: spectral bands.
+        samples: cross-track samples of the map.
+        bands: spectral bands of the source.
         rate: lines per second at which the source was paced, or None.
         block_lines: lines in a block, the K of the model.
         engine: that flew last.
@@ -184,10 +184,11 @@ def run_strip(
     model = bundle.model(precision)
     loaders = [(name, partial(load_engine, name, model, card, threads, precision)) for name in engines_from(engine)]
     chain = EngineChain(loaders, bundle.golden())
+    samples = correction.model_samples if correction else source.samples
     facts = {
         "bundle": bundle.sha256,
         "precision": precision,
-        "samples": source.samples,
+        "samples": samples,
         "block_lines": card.block_lines,
     }
     start = _resume(out, facts) if resume else _claim(out, overwrite)
@@ -205,7 +206,7 @@ def run_strip(
         **start.flight,
     )
     shape = (card.block_lines, flight.padded_samples)
-    sink = EnviSink(out, card.block_lines, source.samples, card.class_names, start.lines)
+    sink = EnviSink(out, card.block_lines, samples, card.class_names, start.lines)
     with sink:
         log, slots = RecordLog(out / RECORDS, start.records), Checkpoints(out, start.slot)
         waits = flight.ring.policy == "block"
@@ -294,7 +295,7 @@ def _summary(
         latency_ms=Latency(*(1e3 * latency.percentile(at) for at in (50, 99, 99.9))) if latency.count else None,
         first_block_ms=first,
         lines=sink.lines,
-        samples=source.samples,
+        samples=flight.samples,
         bands=source.bands,
         rate=source.rate,
         block_lines=bundle.card.block_lines,

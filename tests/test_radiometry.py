@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hyperline.errors import InputError
 from hyperline.radiometry import DARK_LINES, NODATA, Radiometry, correct_scene
 from hyperline.scenes import InvalidPixels, Scene, describe_invalid, valid_pixels
-from hyperline.sensor import SensorCorrection
+from hyperline.sensor import SensorCorrection, bin_labels
 
 DTYPES = ("u1", "<u2", ">u2", "<i4", "<f4", ">f4", "<f8")
 
@@ -61,8 +61,10 @@ def test_a_value_that_overflows_float32_makes_its_pixel_invalid_without_a_warnin
     assert np.isfinite(line).all()
 
 
-def reference(values: np.ndarray, correction: SensorCorrection, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """One line element by element, in float64: converted values and the samples with a saturated element."""
+def reference(
+    values: np.ndarray, correction: SensorCorrection, scale: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One line element by element, in float64: converted values, and the samples that measure, and are saturated."""
     used = correction.used.tolist()
     bad = np.zeros((correction.samples, correction.bands), bool) if correction.bad is None else correction.bad
     dark = 0.0 if correction.dark is None else correction.dark.astype(float)
@@ -79,12 +81,19 @@ def reference(values: np.ndarray, correction: SensorCorrection, scale: float) ->
             mended[sample, band] = np.interp(at, good, [line[sample, p] if spectrum else line[p, band] for p in good])
     level = np.inf if correction.saturation is None else correction.saturation
     saturated = ((values >= level) & ~bad)[:, used].any(axis=1)
-    return mended[:, used].reshape(correction.samples, -1, correction.bin).mean(axis=2), saturated
+    wide = mended[:, used].reshape(correction.samples, -1, correction.bin).mean(axis=2)
+    good = np.isfinite(wide).all(axis=1)
+    if correction.mend == "spectrum":
+        good &= ~bad[:, used].all(axis=1)
+    bins = [slice(start, start + correction.bin_samples) for start in range(0, len(good), correction.bin_samples)]
+    binned = [wide[bin][good[bin]].mean(axis=0) if good[bin].any() else np.zeros(wide.shape[1]) for bin in bins]
+    return np.array(binned), np.array([good[bin].any() for bin in bins]), np.array([saturated[b].any() for b in bins])
 
 
 @st.composite
 def corrections(draw: st.DrawFn) -> SensorCorrection:
-    samples, bands = draw(st.integers(1, 7)), draw(st.integers(1, 40))
+    bin_samples = draw(st.integers(1, 3))
+    samples, bands = bin_samples * draw(st.integers(1, 7)), draw(st.integers(1, 40))
     generator = np.random.default_rng(draw(st.integers(0, 2**32)))
     bin = draw(st.integers(1, 4))
     edges = sorted(draw(st.sets(st.integers(0, bands), min_size=2, max_size=4)))
@@ -109,6 +118,7 @@ def corrections(draw: st.DrawFn) -> SensorCorrection:
         on_saturation=draw(st.sampled_from(["invalid", "count"])),
         ranges=ranges,
         bin=bin,
+        bin_samples=bin_samples,
     )
 
 
@@ -117,33 +127,34 @@ def test_a_correction_is_what_its_formula_says(
     correction: SensorCorrection, dtype: str, by_band: bool, model_scale: float
 ) -> None:
     size = (correction.samples, correction.bands)
-    values = np.random.default_rng(1).integers(0, 1000, size).astype(dtype)
+    generator = np.random.default_rng(1)
+    values = generator.integers(0, 1000, size).astype(dtype)
+    if values.dtype.kind == "f":
+        values[generator.random(size) < 0.05] = np.nan
     if by_band:
         values = np.asfortranarray(values)
     radiometry = Radiometry(*size, model_scale=model_scale, correction=correction)
-    line = np.full((correction.samples, correction.model_bands), np.nan, np.float32)
-    valid = np.zeros(correction.samples, bool)
+    line = np.full((correction.model_samples, correction.model_bands), np.nan, np.float32)
+    valid = np.zeros(correction.model_samples, bool)
     for times in (1, 2):  # whatever a line leaves behind must not reach the next
         radiometry.convert(values, line, valid)
-        expected, saturated = reference(values, correction, model_scale)
-        dead = np.zeros_like(valid)
-        if correction.bad is not None and correction.mend == "spectrum":
-            dead = correction.bad[:, correction.used].all(axis=1)
-        np.testing.assert_array_equal(valid, ~dead & ~(saturated & (correction.on_saturation == "invalid")))
+        expected, good, saturated = reference(values, correction, model_scale)
+        np.testing.assert_array_equal(valid, good & ~(saturated & (correction.on_saturation == "invalid")))
         assert radiometry.saturated_pixels == times * saturated.sum()
         np.testing.assert_allclose(line[valid], expected[valid], rtol=1e-5, atol=1e-3 / model_scale)
         assert not line[~valid].any()
 
 
-def test_a_line_allocates_nothing() -> None:
+@pytest.mark.parametrize("bin_samples", [1, 2])
+def test_a_line_allocates_nothing(bin_samples: int) -> None:
     samples, bands = 1024, 224
     generator = np.random.default_rng(0)
     table = generator.uniform(1, 2, (samples, bands)).astype(np.float32)
     bad = generator.random((samples, bands)) < 0.01
-    correction = SensorCorrection(samples, bands, dark=table, gain=table, bad=bad, saturation=4095.0, bin=2)
-    radiometry = Radiometry(samples, bands, nodata=0, correction=correction)
+    parts = {"dark": table, "gain": table, "bad": bad, "saturation": 4095.0, "bin": 2, "bin_samples": bin_samples}
+    radiometry = Radiometry(samples, bands, nodata=0, correction=SensorCorrection(samples, bands, **parts))
     values = generator.integers(1, 4000, (samples, bands)).astype(np.uint16)
-    line, valid = np.empty((samples, bands // 2), np.float32), np.empty(samples, bool)
+    line, valid = np.empty((radiometry.samples, bands // 2), np.float32), np.empty(radiometry.samples, bool)
     radiometry.convert(values, line, valid)
     radiometry.update_dark(values)
     tracemalloc.start()
@@ -155,6 +166,50 @@ def test_a_line_allocates_nothing() -> None:
     finally:
         tracemalloc.stop()
     assert peak < samples * bands / 2  # NumPy casts through a buffer of its own; the smallest scratch is twice this
+
+
+def test_a_binned_pixel_is_the_mean_of_its_samples_that_measure() -> None:
+    values = np.array([[1, 2], [3, 4], [7, 7], [5, 8], [7, 7], [7, 7], [1, np.nan], [2, 3]], np.float32)
+    radiometry = Radiometry(8, 2, nodata=7.0, correction=SensorCorrection(8, 2, bin_samples=2))
+    assert (radiometry.samples, radiometry.raw_samples) == (4, 8)
+    line, valid = np.empty((4, 2), np.float32), np.empty(4, bool)
+    radiometry.convert(values, line, valid)
+    assert line.tolist() == [[2, 3], [5, 8], [0, 0], [2, 3]]
+    assert valid.tolist() == [True, True, False, True]
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_mean_of_the_samples_that_are_left_is_finite_or_its_pixel_is_invalid() -> None:
+    values = np.array([[3.0e38, 1.0], [np.nan, 1.0], [3.0e38, 1.0], [3.0e38, 1.0]], np.float32)
+    gain = np.full((4, 2), 1.5, np.float32)
+    radiometry = Radiometry(4, 2, correction=SensorCorrection(4, 2, gain=gain, bin_samples=2))
+    line, valid = np.empty((2, 2), np.float32), np.empty(2, bool)
+    radiometry.convert(values, line, valid)
+    assert not valid.any()
+    assert not line.any()
+
+
+def test_one_saturated_sample_marks_its_binned_pixel_once() -> None:
+    values = np.array([[4095, 1], [1, 4095], [1, 1], [1, 1]], np.uint16)
+    line, valid = np.empty((2, 2), np.float32), np.empty(2, bool)
+    for on_saturation, expected in (("invalid", [False, True]), ("count", [True, True])):
+        correction = SensorCorrection(4, 2, saturation=4095, on_saturation=on_saturation, bin_samples=2)
+        radiometry = Radiometry(4, 2, correction=correction)
+        radiometry.convert(values, line, valid)
+        assert valid.tolist() == expected
+        assert radiometry.saturated_pixels == 1
+
+
+@given(st.integers(1, 4), st.integers(0, 2**32))
+def test_labels_of_binned_samples_are_those_that_nobody_contradicts(bin: int, seed: int) -> None:
+    labels = np.random.default_rng(seed).integers(0, 4, (3, 5 * bin)).astype(np.uint8)
+    labels[labels == 3] = 255
+    binned = bin_labels(labels, bin)
+    assert binned.dtype == np.uint8
+    for line, sample in np.ndindex(3, 5):
+        classes = set(labels[line, sample * bin : (sample + 1) * bin].tolist()) - {0}
+        assert binned[line, sample] == (classes.pop() if len(classes) == 1 else 0)
+    np.testing.assert_array_equal(bin_labels(np.repeat(binned, bin, axis=1), bin), binned)
 
 
 def dark_lines(count: int, level: float, samples: int = 3, bands: int = 4) -> np.ndarray:

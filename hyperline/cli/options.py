@@ -86,6 +86,9 @@ def sensor_options(command: _Command) -> _Command:
             ),
             click.option("--bands", metavar="A:B[,C:D]", type=BandRanges(), help="Raw bands to use."),
             click.option("--bin", metavar="N", type=click.IntRange(min=1), help="Make one band of N neighbours."),
+            click.option(
+                "--bin-samples", metavar="N", type=click.IntRange(min=1), help="Make one sample of N neighbours."
+            ),
         )
     ):
         command = option(command)

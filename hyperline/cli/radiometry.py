@@ -73,6 +73,8 @@ def _show(correction: SensorCorrection, as_json: bool) -> None:
         "model_bands": correction.model_bands,
         "ranges": correction.ranges,
         "bin": correction.bin,
+        "model_samples": correction.model_samples,
+        "bin_samples": correction.bin_samples,
         "units": correction.units,
         "dark_median": median(correction.dark),
         "gain_median": median(correction.gain),
@@ -86,7 +88,8 @@ def _show(correction: SensorCorrection, as_json: bool) -> None:
         click.echo(json.dumps(facts))
         return
     size = f"{correction.samples} samples × {correction.bands} bands"
-    click.echo(f"{size} of counts -> {correction.model_bands} bands of {correction.units}")
+    samples = f"{correction.model_samples} samples × " if correction.bin_samples > 1 else ""
+    click.echo(f"{size} of counts -> {samples}{correction.model_bands} bands of {correction.units}")
     for name, value, unit in (("dark", facts["dark_median"], "counts"), ("gain", facts["gain_median"], "a count")):
         if value is not None:
             click.echo(f"{name}: median {value:.6g} {unit}")

@@ -139,6 +139,8 @@ def run(
     """
     from dataclasses import replace
 
+    import numpy as np
+
     from hyperline.bundle import read_bundle
     from hyperline.errors import HyperlineError, require
     from hyperline.match import require_match, require_units
@@ -172,14 +174,17 @@ def run(
         # The training scene is known by its corrected values.
         judged = correct_scene(scene, correction) if correction and scene.labels is not None else scene
         truth, own = held_out(judged, bundle.card.training)
+        if truth is not None and correction:
+            truth = np.repeat(truth, correction.bin_samples, axis=1)  # as wide as the raw lines, to be binned with them
         source = replace(source, scene=replace(scene, labels=truth))
+    samples = correction.model_samples if correction else source.samples
     if geotiff:
         require("rasterio", "geo")
     make_links = None
     if link_specs or events or downlink:
         from hyperline.runtime.links import Links
 
-        make_links = partial(Links, link_specs, bundle.card, source.samples, events=events, downlink=downlink)
+        make_links = partial(Links, link_specs, bundle.card, samples, events=events, downlink=downlink)
     with progress_bar(console) as progress:
         task = progress.add_task(f"lines of {source.name}", total=source.lines)
         summary = run_strip(
@@ -204,7 +209,9 @@ def run(
         from hyperline.runtime.sinks import classes_geotiff
 
         header = Path(source_spec)
-        written.append(classes_geotiff(out, header if header.suffix.lower() == ".hdr" else None))
+        written.append(
+            classes_geotiff(out, header if header.suffix.lower() == ".hdr" else None, source.samples // samples)
+        )
     if as_json:
         click.echo(json.dumps(summary.as_dict()))
     else:
@@ -272,13 +279,17 @@ def draw(
     from hyperline.errors import InputError
     from hyperline.pictures import class_map_picture, thinned
     from hyperline.runtime.strip import PICTURE
+    from hyperline.sensor import bin_labels
 
     lines = min(summary.lines, scene.lines)
     shape = (lines, summary.samples)
     bands = list(bundle.card.composite_bands)
+    cube, truth = scene.cube[:lines], None if scene.labels is None else scene.labels[:lines]
     if correction is not None:  # raw counts make the same picture
         bands = correction.used[:: correction.bin][bands].tolist()
-    composite = thinned(scene.cube[:lines])[..., bands].astype(np.float32)
+        cube = cube[:, :: correction.bin_samples]
+        truth = None if truth is None else bin_labels(truth, correction.bin_samples)
+    composite = thinned(cube)[..., bands].astype(np.float32)
     if scene.nodata is not None:
         composite[(composite == np.float32(scene.nodata)).all(axis=-1)] = np.nan
     accuracy = f"OA {summary.accuracy.oa:.1%}, " if summary.accuracy else ""
@@ -288,8 +299,8 @@ def draw(
             composite,
             np.memmap(out / "classes.img", np.uint8, "r", shape=shape),
             class_names=bundle.card.class_names,
-            truth=None if scene.labels is None else scene.labels[:lines],
-            confidence=np.memmap(out / "confidence.img", "<f4", "r", shape=shape) if scene.labels is None else None,
+            truth=truth,
+            confidence=np.memmap(out / "confidence.img", "<f4", "r", shape=shape) if truth is None else None,
             title=f"{scene.name}, classified in blocks of {summary.block_lines} lines: "
             f"{accuracy}{summary.lines_per_second:.0f} lines/s",
         )

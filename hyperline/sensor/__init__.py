@@ -1,7 +1,8 @@
 """What is known of a sensor's detector, and the files that say so."""
 
+from hyperline.sensor.binning import bin_labels
 from hyperline.sensor.correction import SensorCorrection
 from hyperline.sensor.file import read_correction, write_correction
 from hyperline.sensor.frames import make_correction, trimmed_mean
 
-__all__ = ["SensorCorrection", "make_correction", "read_correction", "trimmed_mean", "write_correction"]
+__all__ = ["SensorCorrection", "bin_labels", "make_correction", "read_correction", "trimmed_mean", "write_correction"]

@@ -41,6 +41,7 @@ class SensorCorrection:
         on_saturation: a pixel with a saturated element becomes invalid, or is only counted.
         ranges: (start, stop) of the raw bands that are used, stop not included, ascending; empty for all.
         bin: the mean of this many neighbouring bands of a range becomes one band.
+        bin_samples: the mean of this many neighbouring samples becomes one sample.
         wavelengths_nm: (band,) centres of the raw bands, or None.
         provenance: where it comes from, as JSON has it.
 
@@ -60,6 +61,7 @@ class SensorCorrection:
     on_saturation: OnSaturation = "invalid"
     ranges: tuple[tuple[int, int], ...] = ()
     bin: int = 1
+    bin_samples: int = 1
     wavelengths_nm: NDArray[np.float64] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
@@ -90,6 +92,11 @@ class SensorCorrection:
     def used(self) -> NDArray[np.intp]:
         """The raw bands in use, ascending."""
         return np.concatenate([np.arange(start, stop) for start, stop in self.ranges or ((0, self.bands),)])
+
+    @property
+    def model_samples(self) -> int:
+        """Samples of a corrected line."""
+        return self.samples // self.bin_samples
 
     @property
     def model_bands(self) -> int:
@@ -137,8 +144,14 @@ class SensorCorrection:
             )
 
     def _check_ranges(self) -> None:
-        if self.bin < 1:
-            raise InputError(f"bin is {self.bin}; it must be at least 1")
+        for name, count in (("bin", self.bin), ("bin_samples", self.bin_samples)):
+            if count < 1:
+                raise InputError(f"{name} is {count}; it must be at least 1")
+        if self.samples % self.bin_samples:
+            fits = max(count for count in range(1, self.bin_samples) if self.samples % count == 0)
+            raise InputError(
+                f"{self.samples} samples are no multiple of the bin of {self.bin_samples}; take a bin of {fits}"
+            )
         end = 0
         for start, stop in self.ranges or ((0, self.bands),):
             if not end <= start < stop <= self.bands:

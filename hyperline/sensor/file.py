@@ -15,8 +15,10 @@ from hyperline.errors import InputError
 from hyperline.scenes.files import reading
 from hyperline.sensor.correction import SensorCorrection
 
-FORMAT = 1
-_SETTINGS = ("units", "mend", "on_saturation", "saturation", "bin", "samples", "bands")
+FORMAT = 2
+_SETTINGS = ("units", "mend", "on_saturation", "saturation", "bin", "bin_samples", "samples", "bands")
+# Of settings that came with a later format, what a file without them means.
+_BEFORE = {"bin_samples": 1}
 _TABLES = {"dark": np.float32, "gain": np.float32, "bad": np.bool_, "wavelengths_nm": np.float64}
 
 
@@ -52,18 +54,19 @@ def read_correction(path: Path) -> SensorCorrection:
         if "settings" not in archive:
             raise InputError(f"{path} is no radiometry file; make one with: hyperline radiometry make")
         settings = json.loads(str(archive["settings"]))
-        if settings.get("format") != FORMAT:
+        if settings.get("format") not in range(1, FORMAT + 1):
             raise InputError(
-                f"{path} has format {settings.get('format')}, this version reads {FORMAT}; make it again with: "
+                f"{path} has format {settings.get('format')}, this version reads 1 to {FORMAT}; make it again with: "
                 "hyperline radiometry make"
             )
         tables = {name: archive[name] for name in _TABLES if name in archive}
         for name, table in tables.items():
             if table.dtype != _TABLES[name]:
                 raise InputError(f"{path}: {name} holds {table.dtype}; it must hold {np.dtype(_TABLES[name])}")
+        known = _BEFORE | settings
         try:
             return SensorCorrection(
-                **{name: settings[name] for name in _SETTINGS},
+                **{name: known[name] for name in _SETTINGS},
                 ranges=tuple((int(start), int(stop)) for start, stop in settings["ranges"]),
                 provenance=settings["provenance"],
                 **tables,

@@ -38,6 +38,7 @@ def make_correction(
     on_saturation: OnSaturation = "invalid",
     bands: tuple[tuple[int, int], ...] = (),
     bin: int = 1,
+    bin_samples: int = 1,
     size: tuple[int, int] | None = None,
 ) -> tuple[SensorCorrection, tuple[str, ...]]:
     """Read the files of a sensor and combine them.
@@ -59,6 +60,7 @@ def make_correction(
         on_saturation: see there.
         bands: (start, stop) of the raw bands to use.
         bin: bands to one.
+        bin_samples: samples to one.
         size: (samples, bands) of the sensor's raw lines, where known; without it the first file says.
 
     Returns:
@@ -112,6 +114,7 @@ def make_correction(
         on_saturation=on_saturation,
         ranges=bands,
         bin=bin,
+        bin_samples=bin_samples,
         wavelengths_nm=next((nm for nm in centres if nm is not None and len(nm) == size[1]), None),
         provenance=_provenance(files) | ({"panel": panel} if "white" in files else {}),
     )

@@ -20,7 +20,7 @@ _TILE = 256
 NAME = "classes.tif"
 
 
-def classes_geotiff(folder: Path, source: Path | None = None) -> Path:
+def classes_geotiff(folder: Path, source: Path | None = None, bin_samples: int = 1) -> Path:
     """Write ``classes.tif`` from the ``classes.hdr`` and ``.img`` of a run.
 
     The TIFF is tiled and deflated, has the colours of the run's pictures, and 0 (no class) as its no-data value. Class
@@ -31,6 +31,7 @@ def classes_geotiff(folder: Path, source: Path | None = None) -> Path:
         folder: of the run.
         source: the ENVI header of the source, whose ``map info`` and ``coordinate system string`` say where the strip
             lies; None, or a header without them, gives a map without coordinates.
+        bin_samples: samples of the source to one of the map.
 
     Returns:
         The path of the TIFF.
@@ -45,7 +46,7 @@ def classes_geotiff(folder: Path, source: Path | None = None) -> Path:
         raise InputError(f"{header.path}: no class map: {header.bands} bands of {header.dtype}")
     classes = np.memmap(find_data(header), np.uint8, "r", shape=(header.lines, header.samples))
     names = header.class_names or ("no class",)
-    place = _place(rasterio, source, header) if source else {}
+    place = _place(rasterio, source, header, bin_samples) if source else {}
     path, draft = folder / NAME, folder / f".{NAME}.part"
     colours = {0: (0, 0, 0)} | {
         number: tuple(colour) for number, colour in enumerate(class_colours(len(names) - 1).tolist(), start=1)
@@ -105,10 +106,10 @@ def _write(
                 raise OSError("what was written reads back otherwise")
 
 
-def _place(rasterio: Any, source: Path, header: EnviHeader) -> dict[str, Any]:
+def _place(rasterio: Any, source: Path, header: EnviHeader, bin_samples: int) -> dict[str, Any]:
     """Return coordinate system and transform as GDAL reads them from the source's header."""
     of_source = read_header(source)
-    if of_source.samples != header.samples or of_source.lines < header.lines:
+    if of_source.samples != header.samples * bin_samples or of_source.lines < header.lines:
         raise InputError(
             f"{source} has {of_source.lines} lines × {of_source.samples} samples, the map in {header.path} has "
             f"{header.lines} × {header.samples}: name the header of the strip that was flown"
@@ -123,7 +124,8 @@ def _place(rasterio: Any, source: Path, header: EnviHeader) -> dict[str, Any]:
     if transform.is_identity:
         logging.getLogger(__name__).warning("%s has no map info; the GeoTIFF has no coordinates", source)
         return {}
-    return {"crs": crs, "transform": transform}
+    a, b, c, d, e, f = transform[:6]
+    return {"crs": crs, "transform": type(transform)(a * bin_samples, b, c, d * bin_samples, e, f)}
 
 
 def _categories(names: tuple[str, ...]) -> str:

@@ -71,6 +71,10 @@ def test_make_says_what_it_made_and_inspect_says_it_again(hyperline: Hyperline, 
     assert hyperline("radiometry", "inspect", made, "--json")[1] == out
     code, out, _ = hyperline("radiometry", "inspect", made)
     assert code == 0
+    binned = sensor / "binned.npz"
+    code, shown, err = hyperline("radiometry", "make", binned, *files, "--bin-samples", 3)
+    assert code == 0, err
+    assert "21 samples × 12 bands of counts -> 7 samples × 12 bands of reflectance" in shown
     assert "21 samples × 12 bands of counts -> 5 bands of reflectance" in out
     assert "saturation at 4095 counts makes a pixel invalid" in out
     assert "dark: dark.npz, lines: 50, SHA-256 " in out

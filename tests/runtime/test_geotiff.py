@@ -68,6 +68,13 @@ def test_the_map_lies_where_the_source_lies(tmp_path: Path) -> None:
         assert file.transform.to_gdal() == (500000.0, 2.0, 0.0, 5400000.0, 0.0, -2.0)
 
 
+def test_a_map_of_binned_samples_has_wider_pixels(tmp_path: Path) -> None:
+    flown(tmp_path, 10)
+    with rasterio.open(classes_geotiff(tmp_path, source(tmp_path, 10, 900), bin_samples=3)) as file:
+        assert file.transform.to_gdal() == (500000.0, 6.0, 0.0, 5400000.0, 0.0, -2.0)
+        assert file.bounds.right == 500000.0 + 900 * 2
+
+
 def test_a_source_without_map_info_gives_a_map_without_coordinates(tmp_path: Path, caplog) -> None:
     flown(tmp_path, 10)
     with rasterio.open(classes_geotiff(tmp_path, source(tmp_path, 10, 300, ""))) as file:

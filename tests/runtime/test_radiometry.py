@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,39 @@ def test_a_file_and_the_options_that_make_it_give_the_same_run(run: Run, tmp_pat
     assert maps[0] == maps[1]
     code, out, _ = run(*options, "--overwrite")
     assert "1 pixels saturated" in out
+
+
+def test_samples_are_binned_from_the_sensors_width_to_that_of_the_model(
+    tiny, bundle, ground: np.ndarray, correction: SensorCorrection, strip: Scene, run: Run, tmp_path: Path
+) -> None:
+    """Two samples see each pixel; one of them is often lost, and the labels are as wide as the sensor."""
+    tables = {name: np.repeat(getattr(correction, name), 2, axis=0) for name in ("dark", "gain", "bad")}
+    wide = replace(correction, samples=2 * SAMPLES, bin_samples=2, **tables)
+    cube = np.repeat(strip.cube, 2, axis=1)
+    cube[:, 1::2][np.random.default_rng(3).random((LINES, SAMPLES)) < 0.3] = 0
+    with np.load(tmp_path / "raw.npz") as raw:
+        labels = np.repeat(raw["labels"], 2, axis=1)
+    np.savez(tmp_path / "raw.npz", cube=cube, labels=labels, nodata=0)
+    write_correction(tmp_path / "sensor.npz", wide)
+    code, out, err = run(
+        "--radiometry",
+        tmp_path / "sensor.npz",
+        "--json",
+        "--link",
+        f"jsonl:{tmp_path / 'events'}",
+        "--events",
+        "Corn:0.1:1",
+    )
+    assert code == 0, err
+    summary = json.loads(out)
+    assert (summary["samples"], summary["saturated_pixels"], summary["invalid_pixels"]) == (SAMPLES, 1, 1)
+    seen = ground.astype(np.int16)
+    seen[4, 7] = -1
+    found = np.fromfile(tmp_path / "run" / "classes.img", np.uint8).reshape(LINES, SAMPLES)
+    np.testing.assert_array_equal(found, tiny.expected_map(seen, bundle.card.block_lines)[0])
+    # Known as the training scene, for its corrected values are the same; and drawn, truth beside the map.
+    assert summary["pixels"] == LINES * SAMPLES - 8
+    assert (tmp_path / "run" / "classes.png").exists()
 
 
 def test_what_cannot_be_right_is_refused_before_the_run(run: Run, tmp_path: Path) -> None:

@@ -70,6 +70,14 @@ def test_lines_of_another_sensor_or_in_other_units_are_refused(lines: tuple[obje
         correction.require_fit("strip", *lines)
 
 
+def test_samples_that_fill_no_bin_are_refused_with_a_bin_that_fits() -> None:
+    assert SensorCorrection(SAMPLES, BANDS, bin_samples=3).model_samples == SAMPLES // 3
+    with pytest.raises(InputError, match="6 samples are no multiple of the bin of 5; take a bin of 3"):
+        SensorCorrection(SAMPLES, BANDS, bin_samples=5)
+    with pytest.raises(InputError, match="bin_samples is 0; it must be at least 1"):
+        SensorCorrection(SAMPLES, BANDS, bin_samples=0)
+
+
 def test_bins_are_means_and_so_are_their_wavelengths() -> None:
     correction = SensorCorrection(SAMPLES, BANDS, ranges=((0, 4), (6, 10)), bin=2)
     assert correction.model_bands == 4

@@ -25,6 +25,7 @@ def correction() -> SensorCorrection:
         on_saturation="count",
         ranges=((0, 4), (6, 10)),
         bin=2,
+        bin_samples=3,
         wavelengths_nm=np.arange(10) + 400.5,
         provenance={"dark": {"file": "dark.hdr", "lines": 100, "sha256": "00"}},
     )
@@ -48,11 +49,24 @@ def rewrite(path: Path, changes: dict[str, object]) -> None:
     np.savez(path, **(arrays | {"settings": np.array(json.dumps(settings))} | changes))
 
 
+def test_a_file_of_the_first_format_bins_no_samples(tmp_path: Path) -> None:
+    path = tmp_path / "sensor.npz"
+    write_correction(path, SensorCorrection(6, 4, saturation=100.0))
+    with np.load(path) as archive:
+        settings = json.loads(str(archive["settings"]))
+    settings["format"] = 1
+    del settings["bin_samples"]
+    np.savez(path, settings=np.array(json.dumps(settings)))
+    again = read_correction(path)
+    assert (again.samples, again.bin_samples, again.saturation) == (6, 1, 100.0)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"settings": {"format": 2}}, r"has format 2, this version reads 1; make it again with"),
+        ({"settings": {"format": 3}}, r"has format 3, this version reads 1 to 2; make it again with"),
         ({"settings": {"bin": 3}}, r"sensor.npz: bands 0:4 are 4, no multiple of the bin of 3"),
+        ({"settings": {"bin_samples": 4}}, r"sensor.npz: 6 samples are no multiple of the bin of 4; take a bin of 3"),
         ({"settings": {"samples": "six"}}, r"sensor.npz: cannot be read as a radiometry file"),
         ({"settings": {"ranges": 5}}, r"sensor.npz: cannot be read as a radiometry file"),
         ({"dark": np.zeros((6, 10))}, r"dark holds float64; it must hold float32"),

@@ -1,6 +1,7 @@
 """Real detectors: a laboratory scanner, EMIT before its launch, and tables of sensors that fly."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,17 @@ def test_a_grain_of_maize_reflects_between_nothing_and_all_and_more_in_the_red_t
     grain = raw.cube[..., red] > 1500
     assert grain.any()
     assert scene.cube[grain, red].mean() > 1.5 * scene.cube[grain, blue].mean()
+
+
+def test_binned_samples_of_real_lines_are_the_means_of_their_reflectance(
+    shared_data: Locate, scanner: SensorCorrection
+) -> None:
+    raw = read_scene(shared_data("plantcv_corn_raw/4-22-22_right_same_B73_top_00.hdr"))
+    even = slice(0, raw.samples // 2 * 2)
+    raw = replace(raw, cube=raw.cube[:, even])
+    scanner = replace(scanner, samples=raw.samples, dark=scanner.dark[even], gain=scanner.gain[even])
+    full, binned = correct_scene(raw, scanner), correct_scene(raw, replace(scanner, bin_samples=2))
+    np.testing.assert_allclose(binned.cube, full.cube.reshape(raw.lines, -1, 2, raw.bands).mean(axis=2), atol=1e-5)
 
 
 def test_saturated_pixels_of_real_lines_are_flagged_or_counted(shared_data: Locate) -> None:
