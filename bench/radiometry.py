@@ -19,6 +19,8 @@ import numpy as np
 
 from hyperline.radiometry import Radiometry
 from hyperline.sensor import SensorCorrection
+from hyperline.sensor.correction import DARK_LINES
+from hyperline.sensor.darks import Closing
 
 _SIZES = ((1024, 224), (1280, 328))
 _BAD = 0.0024  # of the elements, as in EMIT's map
@@ -61,11 +63,18 @@ def _measure(samples: int, bands: int, seconds: float) -> dict[str, object]:
             step = f"{name}, {order}"
             work[step] = _convert(Radiometry(samples, bands, correction=correction), values)
             moved[step] = moves
-    dark = Radiometry(samples, bands, correction=SensorCorrection(samples, bands, dark=table))
-    work["a dark line taken in"] = lambda: dark.update_dark(counts)
-    moved["a dark line taken in"] = 6 + 12 + 8 + 12
+    # Cast; two in and one out to subtract and to add, one in and one out to scale. For the noise, one in and one out to
+    # square and to scale, two in and one out to add.
+    for name, moves, parts in (
+        ("a dark line taken in", 6 + 12 + 8 + 12, {}),
+        ("a dark line taken in, noise known", 6 + 12 + 8 + 12 + 8 + 8 + 12, {"dark_noise": table}),
+    ):
+        work[name] = _take_in(SensorCorrection(samples, bands, dark=table, **parts), counts)
+        moved[name] = moves
     source, target = np.zeros_like(table), np.empty_like(table)
     work["copy"] = lambda: np.copyto(target, source)
+    judged = SensorCorrection(samples, bands, dark=table, dark_noise=table, saturation=4095.0)
+    judgement = _judge(judged, seconds / 10)
     times = _turns(work, seconds)
     bandwidth = 2 * table.nbytes / times.pop("copy")
     return {
@@ -73,6 +82,7 @@ def _measure(samples: int, bands: int, seconds: float) -> dict[str, object]:
         "bands": bands,
         "copy_gb_per_s": round(bandwidth / 1e9, 1),
         "floor_ms": round((counts.nbytes + table.nbytes) / bandwidth * 1e3, 3),
+        "closing_judged_ms": round(judgement * 1e3, 2),
         "steps": {
             name: {
                 "ms": round(spent * 1e3, 3),
@@ -88,6 +98,29 @@ def _convert(radiometry: Radiometry, values: np.ndarray) -> Callable[[], None]:
     line = np.empty((radiometry.samples, radiometry.bands), np.float32)
     valid = np.empty(radiometry.samples, bool)
     return lambda: radiometry.convert(values, line, valid)
+
+
+def _take_in(correction: SensorCorrection, counts: np.ndarray) -> Callable[[], None]:
+    radiometry = Radiometry(correction.samples, correction.bands, correction=correction)
+    return lambda: radiometry.update_dark(counts)
+
+
+def _judge(correction: SensorCorrection, seconds: float) -> float:
+    """Return median seconds of the judgement of a closing that is a dark again."""
+    assert correction.dark is not None
+    closing = Closing(correction.dark, correction.dark_noise, None, correction.saturation, correction.dark_drift)
+    spent = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(spent) < 20:
+        for _ in range(DARK_LINES):
+            np.copyto(closing.line, correction.dark)
+            closing.add()
+        start = time.perf_counter()
+        fault = closing.end()
+        spent.append(time.perf_counter() - start)
+        if fault is not None:
+            raise RuntimeError(f"the stored dark itself is refused: {fault}")
+    return float(np.median(spent))
 
 
 def _turns(work: dict[str, Callable[[], None]], seconds: float) -> dict[str, float]:

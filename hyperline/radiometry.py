@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -12,12 +13,13 @@ from hyperline.errors import InputError
 from hyperline.scenes.scene import Scene
 from hyperline.sensor.binning import SampleBins, bin_labels
 from hyperline.sensor.correction import MAX_GAIN, SensorCorrection
+from hyperline.sensor.darks import Closing
 from hyperline.sensor.mending import Mending
+
+_LOG = logging.getLogger(__name__)
 
 # Files in band order (ENVI BIL, BSQ) are transposed on the way in; this many bands at a time stay in the first cache.
 _BANDS_AT_A_TIME = 24
-# A dark of fewer lines would bring more noise into every line than it takes drift out.
-DARK_LINES = 16
 # Marks the pixels of a corrected scene without a measurement; no measured pixel has this in all its bands.
 NODATA = -9999.0
 
@@ -44,6 +46,7 @@ class Radiometry:
         raw_bands: spectral bands of a line as it is stored.
         saturated_pixels: pixels with a saturated element so far, whether they were made invalid or not.
         dark_updates: how many times a dark measured in flight has replaced the one before.
+        dark_refusals: how many times one was not believed, and the one before stayed.
     """
 
     def __init__(
@@ -80,7 +83,7 @@ class Radiometry:
         self.samples, self.raw_samples = samples // bin_samples, samples
         self.raw_bands = bands
         self.bands = len(used) // self._bin
-        self.saturated_pixels = self.dark_updates = 0
+        self.saturated_pixels = self.dark_updates = self.dark_refusals = 0
         self._nodata = nodata
         self._flagged = np.empty((samples, self.bands), bool)  # scratch of the element-wise tests
         self._stored = np.empty((samples, bands), bool) if nodata is not None else None
@@ -128,9 +131,14 @@ class Radiometry:
             self._dark = np.take(correction.dark, used, axis=1).astype(np.float32)
             if bad is not None:
                 self._dark[bad] = 0.0
-            self._next_dark = np.empty_like(self._dark)
-            self._dark_line = np.empty_like(self._dark)
-        self._dark_count = 0
+            noise = correction.dark_noise
+            self._closing = Closing(
+                self._dark,
+                None if noise is None else np.take(noise, used, axis=1),
+                self._good,
+                correction.saturation,
+                correction.dark_drift,
+            )
         if correction.saturation is not None:
             self._level = np.float32(correction.saturation)
             self._over = np.empty((self.raw_samples, len(used)), bool)
@@ -167,8 +175,8 @@ class Radiometry:
             if self._level is not None:
                 self._find_saturated(work, self._level)
             if self._dark is not None:
-                if self._dark_count >= DARK_LINES:
-                    self._swap_dark()
+                if self._closing.count:
+                    self._end_closing()
                 np.subtract(work, self._dark, out=work)
             if self._gain is not None:
                 np.multiply(work, self._gain, out=work)
@@ -193,10 +201,10 @@ class Radiometry:
     def update_dark(self, lines: NDArray[Any]) -> None:
         """Take in lines that the source saw with its shutter closed.
 
-        Their running mean replaces the dark before the next line is converted, once it is made of ``DARK_LINES``
-        lines or more; fewer wait for those of the next closing. The next closing then begins a new mean, so that the
-        dark follows the temperature of the detector. Call it between calls of ``convert``, from the same thread: a
-        line is converted with one dark, never with two. A line that holds NaN or infinities is left out.
+        A closing ends with the next line that is converted. The mean of its lines then replaces the dark, so that this
+        follows the temperature of the detector, if :meth:`~hyperline.sensor.darks.Closing.end` finds nothing against
+        it; otherwise the dark stays, which is counted and logged. Call it between calls of ``convert``, from the same
+        thread: a line is converted with one dark, never with two. A line that holds NaN or infinities is left out.
 
         Args:
             lines: (sample, raw band) or (line, sample, raw band) stored values, any real dtype.
@@ -214,23 +222,21 @@ class Radiometry:
             )
         for values in lines:
             with np.errstate(over="ignore", invalid="ignore"):  # looked for below
-                self._cast(values, self._dark_line)
+                self._cast(values, self._closing.line)
                 if self._bad is not None:
-                    np.copyto(self._dark_line, 0.0, where=self._bad)
-                if values.dtype.kind == "f" and not np.isfinite(self._dark_line.sum()):
+                    np.copyto(self._closing.line, 0.0, where=self._bad)
+                if values.dtype.kind == "f" and not np.isfinite(self._closing.line.sum()):
                     continue
-            self._dark_count += 1
-            if self._dark_count == 1:
-                np.copyto(self._next_dark, self._dark_line)
-                continue
-            np.subtract(self._dark_line, self._next_dark, out=self._dark_line)
-            np.multiply(self._dark_line, np.float32(1 / self._dark_count), out=self._dark_line)
-            np.add(self._next_dark, self._dark_line, out=self._next_dark)
+            self._closing.add()
 
-    def _swap_dark(self) -> None:
+    def _end_closing(self) -> None:
         assert self._dark is not None
-        self._dark, self._next_dark = self._next_dark, self._dark
-        self._dark_count = 0
+        fault = self._closing.end()
+        if fault is not None:
+            self.dark_refusals += 1
+            _LOG.warning("a dark measured in flight is not used, the one before stays: %s", fault)
+            return
+        self._dark, self._closing.mean = self._closing.mean, self._dark
         self.dark_updates += 1
 
     def _cast(self, values: NDArray[Any], work: NDArray[np.float32]) -> None:

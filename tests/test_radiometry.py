@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperline.errors import InputError
-from hyperline.radiometry import DARK_LINES, NODATA, Radiometry, correct_scene
+from hyperline.radiometry import NODATA, Radiometry, correct_scene
 from hyperline.scenes import InvalidPixels, Scene, describe_invalid, valid_pixels
 from hyperline.sensor import SensorCorrection, bin_labels
+from hyperline.sensor.correction import DARK_LINES
 
 DTYPES = ("u1", "<u2", ">u2", "<i4", "<f4", ">f4", "<f8")
 
@@ -151,7 +152,15 @@ def test_a_line_allocates_nothing(bin_samples: int) -> None:
     generator = np.random.default_rng(0)
     table = generator.uniform(1, 2, (samples, bands)).astype(np.float32)
     bad = generator.random((samples, bands)) < 0.01
-    parts = {"dark": table, "gain": table, "bad": bad, "saturation": 4095.0, "bin": 2, "bin_samples": bin_samples}
+    parts = {
+        "dark": table,
+        "dark_noise": table,
+        "gain": table,
+        "bad": bad,
+        "saturation": 4095.0,
+        "bin": 2,
+        "bin_samples": bin_samples,
+    }
     radiometry = Radiometry(samples, bands, nodata=0, correction=SensorCorrection(samples, bands, **parts))
     values = generator.integers(1, 4000, (samples, bands)).astype(np.uint16)
     line, valid = np.empty((radiometry.samples, bands // 2), np.float32), np.empty(radiometry.samples, bool)
@@ -243,13 +252,28 @@ def test_the_mean_of_dark_lines_replaces_the_dark_between_two_lines() -> None:
     assert radiometry.dark_updates == 2
 
 
-def test_too_few_dark_lines_wait_for_those_of_the_next_closing() -> None:
-    radiometry = flat_sensor()
-    lines = dark_lines(DARK_LINES, 120)
-    radiometry.update_dark(lines[:-1])
+def test_a_dark_that_cannot_be_one_is_refused_and_the_one_before_stays(caplog: pytest.LogCaptureFixture) -> None:
+    radiometry = flat_sensor(dark_noise=np.full((3, 4), 2, np.float32), saturation=4095)
+    good = dark_lines(DARK_LINES, 120)
+    refused = {
+        "it has 15 lines": good[:-1],
+        "the shutter did not close: 12 of 12 elements": dark_lines(DARK_LINES, 900),
+        "12 of 12 elements are over 20 times their noise away": dark_lines(DARK_LINES, 180),
+        "12 of 12 elements have over 3 times the noise": 8 * (good.astype(int) - 120) + 120,
+    }
     np.testing.assert_array_equal(converted(radiometry, 500), 400)
-    radiometry.update_dark(lines[-1])
-    np.testing.assert_allclose(converted(radiometry, 500), 500 - lines.mean(axis=0), rtol=1e-5)
+    for count, (fault, lines) in enumerate(refused.items(), start=1):
+        caplog.clear()
+        radiometry.update_dark(lines)
+        np.testing.assert_array_equal(converted(radiometry, 500), 400)
+        assert (radiometry.dark_refusals, radiometry.dark_updates) == (count, 0)
+        (message,) = caplog.messages
+        assert message.startswith(f"a dark measured in flight is not used, the one before stays: {fault}")
+    radiometry.update_dark(good)  # of the next closing, which has nothing of those before it
+    np.testing.assert_allclose(converted(radiometry, 500), 500 - good.mean(axis=0), rtol=1e-5)
+    assert (radiometry.dark_refusals, radiometry.dark_updates) == (4, 1)
+    converted(radiometry, 500)
+    assert (radiometry.dark_refusals, radiometry.dark_updates) == (4, 1)
 
 
 def test_a_dark_line_with_nan_is_left_out() -> None:

@@ -84,6 +84,12 @@ def sensor_options(command: _Command) -> _Command:
                 type=click.Choice(["invalid", "count"]),
                 help="What becomes of a saturated pixel.  [default: invalid]",
             ),
+            click.option(
+                "--dark-drift",
+                metavar="TIMES",
+                type=click.FloatRange(min=0, min_open=True),
+                help="Multiples of its noise that a dark measured in flight may differ from --dark.  [default: 20]",
+            ),
             click.option("--bands", metavar="A:B[,C:D]", type=BandRanges(), help="Raw bands to use."),
             click.option("--bin", metavar="N", type=click.IntRange(min=1), help="Make one band of N neighbours."),
             click.option(

@@ -77,6 +77,8 @@ def _show(correction: SensorCorrection, as_json: bool) -> None:
         "bin_samples": correction.bin_samples,
         "units": correction.units,
         "dark_median": median(correction.dark),
+        "dark_noise_median": median(correction.dark_noise),
+        "dark_drift": correction.dark_drift,
         "gain_median": median(correction.gain),
         "bad_elements": bad,
         "mend": correction.mend,
@@ -90,7 +92,11 @@ def _show(correction: SensorCorrection, as_json: bool) -> None:
     size = f"{correction.samples} samples × {correction.bands} bands"
     samples = f"{correction.model_samples} samples × " if correction.bin_samples > 1 else ""
     click.echo(f"{size} of counts -> {samples}{correction.model_bands} bands of {correction.units}")
-    for name, value, unit in (("dark", facts["dark_median"], "counts"), ("gain", facts["gain_median"], "a count")):
+    for name, value, unit in (
+        ("dark", facts["dark_median"], "counts"),
+        ("noise of the dark", facts["dark_noise_median"], f"counts, may drift by {correction.dark_drift:g} times that"),
+        ("gain", facts["gain_median"], "a count"),
+    ):
         if value is not None:
             click.echo(f"{name}: median {value:.6g} {unit}")
     click.echo(f"{bad} of {correction.samples * len(used)} elements in use are bad, mended along the {correction.mend}")

@@ -22,6 +22,10 @@ OnSaturation = Literal["invalid", "count"]
 # 32-bit counts less this, times that, stay finite in float32: lines of integers need no test for overflow.
 MAX_DARK = 1e10
 MAX_GAIN = 1e28
+# A dark of fewer lines would bring more noise into every line than it takes drift out.
+DARK_LINES = 16
+# Multiples of its noise that a detector's dark may drift before nobody believes that it is one.
+DARK_DRIFT = 20.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +37,9 @@ class SensorCorrection:
         bands: bands of a raw line.
         units: of corrected lines.
         dark: (sample, band) float32 counts without light, or None for 0.
+        dark_noise: (sample, band) float32 counts, the standard deviation of one line of the dark, or None where not
+            known.
+        dark_drift: multiples of that by which a dark measured in flight may differ from this one.
         gain: (sample, band) float32 units per count, or None for 1.
         bad: (sample, band) bool, True for elements that do not measure, or None. What the other tables hold
             there does not matter.
@@ -54,6 +61,8 @@ class SensorCorrection:
     bands: int
     units: Units = "counts"
     dark: NDArray[np.float32] | None = None
+    dark_noise: NDArray[np.float32] | None = None
+    dark_drift: float = DARK_DRIFT
     gain: NDArray[np.float32] | None = None
     bad: NDArray[np.bool_] | None = None
     mend: Mend = "spectrum"
@@ -75,7 +84,13 @@ class SensorCorrection:
                 raise InputError(f"{name} is {value!r}; it must be one of {', '.join(get_args(choices))}")
         if min(self.samples, self.bands) < 1:
             raise InputError(f"the sensor has {self.samples} samples × {self.bands} bands; it needs at least one each")
-        for name, table in (("dark", self.dark), ("gain", self.gain), ("bad-element map", self.bad)):
+        tables = {
+            "dark": self.dark,
+            "noise of the dark": self.dark_noise,
+            "gain": self.gain,
+            "bad-element map": self.bad,
+        }
+        for name, table in tables.items():
             if table is not None and table.shape != (self.samples, self.bands):
                 raise InputError(
                     f"the {name} is {' × '.join(map(str, table.shape))}, the sensor {self.samples} samples × "
@@ -85,6 +100,10 @@ class SensorCorrection:
             raise InputError(f"{self.wavelengths_nm.size} wavelengths for {self.bands} bands; there must be one a band")
         if self.saturation is not None and not (np.isfinite(self.saturation) and self.saturation > 0):
             raise InputError(f"the saturation level is {self.saturation:g}; it must be a positive number of counts")
+        if not (np.isfinite(self.dark_drift) and self.dark_drift > 0):
+            raise InputError(f"the dark may drift by {self.dark_drift:g} times its noise; this must be positive")
+        if self.dark_noise is not None and self.dark is None:
+            raise InputError("the noise of a dark is given without the dark; give both, or neither")
         self._check_ranges()
         self._check_elements()
 
@@ -181,6 +200,11 @@ class SensorCorrection:
         if self.dark is not None:
             dark = self.dark[:, used]
             self._require((np.abs(dark) < MAX_DARK) | ~good, f"the dark is NaN or over {MAX_DARK:g}")
+        if self.dark_noise is not None:
+            noise = self.dark_noise[:, used]
+            self._require(
+                (noise > 0) & (noise < MAX_DARK) | ~good, f"the dark's noise is not between 0 and {MAX_DARK:g}"
+            )
         if self.gain is not None:
             gain = self.gain[:, used]
             self._require((gain > 0) & (gain < MAX_GAIN) | ~good, f"the gain is not between 0 and {MAX_GAIN:g}")

@@ -13,13 +13,19 @@ from numpy.typing import NDArray
 from hyperline.disk import replace_file
 from hyperline.errors import InputError
 from hyperline.scenes.files import reading
-from hyperline.sensor.correction import SensorCorrection
+from hyperline.sensor.correction import DARK_DRIFT, SensorCorrection
 
 FORMAT = 2
-_SETTINGS = ("units", "mend", "on_saturation", "saturation", "bin", "bin_samples", "samples", "bands")
+_SETTINGS = ("units", "mend", "on_saturation", "saturation", "dark_drift", "bin", "bin_samples", "samples", "bands")
 # Of settings that came with a later format, what a file without them means.
-_BEFORE = {"bin_samples": 1}
-_TABLES = {"dark": np.float32, "gain": np.float32, "bad": np.bool_, "wavelengths_nm": np.float64}
+_BEFORE = {"bin_samples": 1, "dark_drift": DARK_DRIFT}
+_TABLES = {
+    "dark": np.float32,
+    "dark_noise": np.float32,
+    "gain": np.float32,
+    "bad": np.bool_,
+    "wavelengths_nm": np.float64,
+}
 
 
 def write_correction(path: Path, correction: SensorCorrection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,9 +15,20 @@ from numpy.typing import NDArray
 from hyperline import __version__
 from hyperline.errors import InputError
 from hyperline.scenes import Scene, read_frames
-from hyperline.sensor.correction import MAX_DARK, MAX_GAIN, Mend, OnSaturation, SensorCorrection, Units
+from hyperline.sensor.correction import (
+    DARK_DRIFT,
+    DARK_LINES,
+    MAX_DARK,
+    MAX_GAIN,
+    Mend,
+    OnSaturation,
+    SensorCorrection,
+    Units,
+)
 
 _VALUES_AT_A_TIME = 2**22
+# Of a value rounded to whole counts; lines that all agree have this noise too.
+_ROUNDING_NOISE = 12**-0.5
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,7 @@ def make_correction(
     mend: Mend = "spectrum",
     saturation: float | None = None,
     on_saturation: OnSaturation = "invalid",
+    dark_drift: float = DARK_DRIFT,
     bands: tuple[tuple[int, int], ...] = (),
     bin: int = 1,
     bin_samples: int = 1,
@@ -58,6 +71,7 @@ def make_correction(
         mend: see :class:`SensorCorrection`, as for all that follows.
         saturation: counts.
         on_saturation: see there.
+        dark_drift: see there; the noise that it is a multiple of is that of ``dark``, where it has 16 lines or more.
         bands: (start, stop) of the raw bands to use.
         bin: bands to one.
         bin_samples: samples to one.
@@ -107,6 +121,8 @@ def make_correction(
         *size,
         units=units,
         dark=tables["dark"].astype(np.float32) if "dark" in tables else None,
+        dark_noise=line_noise(lines["dark"]) if "dark" in lines and len(lines["dark"]) >= DARK_LINES else None,
+        dark_drift=dark_drift,
         gain=None if factor is None else factor.astype(np.float32),
         bad=marked | found if "bad" in lines or count else None,
         mend=mend,
@@ -133,16 +149,35 @@ def trimmed_mean(lines: NDArray[Any]) -> NDArray[np.float64]:
     count, samples, bands = lines.shape
     trim = max(1, count // 10) if count >= 3 else 0
     mean = np.empty((samples, bands))
-    step = max(1, _VALUES_AT_A_TIME // (count * bands))
-    for start in range(0, samples, step):
-        part = lines[:, start : start + step].astype(np.float64)
+    for columns, part in _parts(lines):
         if trim:
             inner = np.partition(part, (trim, count - 1 - trim), axis=0)[trim : count - trim]
             # NaN sorts last and would be trimmed away.
-            mean[start : start + step] = np.where(np.isnan(part).any(axis=0), np.nan, inner.mean(axis=0))
+            mean[columns] = np.where(np.isnan(part).any(axis=0), np.nan, inner.mean(axis=0))
         else:
-            mean[start : start + step] = part.mean(axis=0)
+            mean[columns] = part.mean(axis=0)
     return mean
+
+
+def line_noise(lines: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the standard deviation of (line, sample, band) over the lines, at least that of rounding to whole counts.
+
+    Returns:
+        (sample, band) float32; NaN where an element is ever NaN.
+    """
+    noise = np.empty(lines.shape[1:], np.float32)
+    for columns, part in _parts(lines):
+        noise[columns] = np.maximum(part.std(axis=0, ddof=1), _ROUNDING_NOISE)
+    return noise
+
+
+def _parts(lines: NDArray[Any]) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Give samples in portions that fit memory, as float64."""
+    count, samples, bands = lines.shape
+    step = max(1, _VALUES_AT_A_TIME // (count * bands))
+    for start in range(0, samples, step):
+        columns = slice(start, start + step)
+        yield columns, lines[:, columns].astype(np.float64)
 
 
 def _factor(tables: dict[str, NDArray[Any]], panel: float) -> tuple[Units, NDArray[np.float64] | None]:

@@ -66,6 +66,8 @@ def test_make_says_what_it_made_and_inspect_says_it_again(hyperline: Hyperline, 
     assert (facts["samples"], facts["bands"], facts["model_bands"], facts["units"]) == (21, 12, 5, "reflectance")
     assert facts["ranges"] == [[0, 8], [10, 12]]
     assert 80 < facts["dark_median"] < 120
+    assert 8 < facts["dark_noise_median"] < 12  # that of photons: the root of 100
+    assert facts["dark_drift"] == 20
     assert facts["provenance"]["white"]["lines"] == 50
     assert str(sensor) not in json.dumps(facts)  # where a file lay on this machine is nobody's business
     assert hyperline("radiometry", "inspect", made, "--json")[1] == out
@@ -77,6 +79,7 @@ def test_make_says_what_it_made_and_inspect_says_it_again(hyperline: Hyperline, 
     assert "21 samples × 12 bands of counts -> 7 samples × 12 bands of reflectance" in shown
     assert "21 samples × 12 bands of counts -> 5 bands of reflectance" in out
     assert "saturation at 4095 counts makes a pixel invalid" in out
+    assert "counts, may drift by 20 times that" in out
     assert "dark: dark.npz, lines: 50, SHA-256 " in out
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from hyperline.errors import InputError
 from hyperline.sensor import SensorCorrection, read_correction, write_correction
+from hyperline.sensor.correction import DARK_DRIFT
 
 
 @pytest.fixture
@@ -18,6 +19,8 @@ def correction() -> SensorCorrection:
         10,
         units="reflectance",
         dark=table,
+        dark_noise=table / 2,
+        dark_drift=7.5,
         gain=table * 2,
         bad=table > 1.9,
         mend="line",
@@ -55,10 +58,11 @@ def test_a_file_of_the_first_format_bins_no_samples(tmp_path: Path) -> None:
     with np.load(path) as archive:
         settings = json.loads(str(archive["settings"]))
     settings["format"] = 1
-    del settings["bin_samples"]
+    del settings["bin_samples"], settings["dark_drift"]
     np.savez(path, settings=np.array(json.dumps(settings)))
     again = read_correction(path)
     assert (again.samples, again.bin_samples, again.saturation) == (6, 1, 100.0)
+    assert (again.dark_noise, again.dark_drift) == (None, DARK_DRIFT)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +74,8 @@ def test_a_file_of_the_first_format_bins_no_samples(tmp_path: Path) -> None:
         ({"settings": {"samples": "six"}}, r"sensor.npz: cannot be read as a radiometry file"),
         ({"settings": {"ranges": 5}}, r"sensor.npz: cannot be read as a radiometry file"),
         ({"dark": np.zeros((6, 10))}, r"dark holds float64; it must hold float32"),
+        ({"dark_noise": np.zeros((6, 10), np.float32)}, r"sensor.npz: the dark's noise is not between 0 and"),
+        ({"settings": {"dark_drift": 0}}, r"sensor.npz: the dark may drift by 0 times its noise"),
         ({"gain": np.zeros((6, 10), np.float32)}, r"sensor.npz: the gain is not between 0 and"),
         ({"bad": np.zeros((6, 9), bool)}, r"sensor.npz: the bad-element map is 6 × 9"),
     ],

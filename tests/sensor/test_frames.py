@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from hyperline.errors import InputError
 from hyperline.sensor import make_correction, trimmed_mean
+from hyperline.sensor.correction import DARK_LINES
+from hyperline.sensor.frames import line_noise
 
 SAMPLES, BANDS = 6, 10
 
@@ -140,3 +142,18 @@ def test_an_element_that_is_ever_nan_has_no_mean() -> None:
     lines = np.zeros((10, 2, 2))
     lines[3, 1, 0] = np.nan
     assert np.isnan(trimmed_mean(lines)).tolist() == [[False, False], [True, False]]
+
+
+def test_the_noise_of_a_dark_is_known_where_it_has_lines_enough(tmp_path: Path) -> None:
+    lines = np.random.default_rng(0).normal(100, 3, (DARK_LINES, 5, 4)).round()
+    lines[:, 2, 1] = 77  # an element that says one count and no other still rounds
+    for count, known in ((DARK_LINES, True), (DARK_LINES - 1, False)):
+        np.save(tmp_path / "dark.npy", lines[:count])
+        correction, _ = make_correction(dark=tmp_path / "dark.npy", dark_drift=12)
+        assert correction.dark_drift == 12
+        assert (correction.dark_noise is not None) == known
+    expected = lines.std(axis=0, ddof=1)
+    expected[2, 1] = 1 / np.sqrt(12)
+    np.testing.assert_allclose(line_noise(lines), expected, rtol=1e-6)
+    lines[3, 0, 0] = np.nan
+    assert np.isnan(line_noise(lines)).sum() == 1

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hyperline.errors import InputError
-from hyperline.radiometry import correct_scene
+from hyperline.radiometry import Radiometry, correct_scene
 from hyperline.scenes import read_frames, read_scene
 from hyperline.sensor import SensorCorrection, make_correction
 
@@ -57,9 +57,30 @@ def test_binned_samples_of_real_lines_are_the_means_of_their_reflectance(
     raw = read_scene(shared_data("plantcv_corn_raw/4-22-22_right_same_B73_top_00.hdr"))
     even = slice(0, raw.samples // 2 * 2)
     raw = replace(raw, cube=raw.cube[:, even])
-    scanner = replace(scanner, samples=raw.samples, dark=scanner.dark[even], gain=scanner.gain[even])
+    tables = {name: getattr(scanner, name)[even] for name in ("dark", "dark_noise", "gain")}
+    scanner = replace(scanner, samples=raw.samples, **tables)
     full, binned = correct_scene(raw, scanner), correct_scene(raw, replace(scanner, bin_samples=2))
     np.testing.assert_allclose(binned.cube, full.cube.reshape(raw.lines, -1, 2, raw.bands).mean(axis=2), atol=1e-5)
+
+
+@pytest.mark.parametrize("saturation", [None, 4095.0])
+def test_a_shutter_that_opens_on_a_real_panel_leaves_the_dark_as_it_was(
+    shared_data: Locate, scanner: SensorCorrection, saturation: float | None
+) -> None:
+    dark, white = (
+        read_frames(shared_data(f"plantcv_corn_raw/{name}_reference_crop.hdr")) for name in ("dark", "white")
+    )
+    radiometry = Radiometry(dark.samples, dark.bands, correction=replace(scanner, saturation=saturation))
+    line, valid = np.empty((dark.samples, dark.bands), np.float32), np.empty(dark.samples, bool)
+    converted = []
+    for lines in (None, white.cube, dark.cube[:20]):
+        if lines is not None:
+            radiometry.update_dark(np.asarray(lines))
+        radiometry.convert(dark.cube[0], line, valid)
+        converted.append(line.copy())
+    assert (radiometry.dark_refusals, radiometry.dark_updates) == (1, 1)
+    np.testing.assert_array_equal(converted[0], converted[1])
+    assert (converted[0] != converted[2]).any()
 
 
 def test_saturated_pixels_of_real_lines_are_flagged_or_counted(shared_data: Locate) -> None:
