@@ -162,8 +162,14 @@ class Radiometry:
                 self._wide.mean(line, valid)
             if values.dtype.kind == "f":
                 np.logical_and(valid, np.isfinite(line).all(axis=-1), out=valid)
-        if self._level is not None and self._saturated_is_invalid:
-            np.greater(valid, self._saturated, out=valid)  # valid and not saturated
+            if self._level is not None:
+                if self._nodata is not None:  # which may stand above the level, and says nothing of its neighbours
+                    np.logical_and(self._over_any, self._some, out=self._over_any)
+                self._wide.any(self._over_any, self._saturated)
+        if self._level is not None:
+            self.saturated_pixels += int(np.count_nonzero(self._saturated))
+            if self._saturated_is_invalid:
+                np.greater(valid, self._saturated, out=valid)  # valid and not saturated
         if not valid.all():
             line[~valid] = 0.0
 
@@ -255,9 +261,6 @@ class Radiometry:
         if self._good is not None:
             np.logical_and(self._over, self._good, out=self._over)
         np.any(self._over, axis=-1, out=self._over_any)
-        if self._wide is not None:
-            self._wide.any(self._over_any, self._saturated)
-        self.saturated_pixels += int(np.count_nonzero(self._saturated))
 
 
 def correct_scene(scene: Scene, correction: SensorCorrection) -> Scene:

@@ -209,6 +209,14 @@ def test_one_saturated_sample_marks_its_binned_pixel_once() -> None:
         assert radiometry.saturated_pixels == 1
 
 
+def test_a_sample_without_data_saturates_nothing_however_high_its_value() -> None:
+    values = np.array([[9999, 9999], [1, 2]], np.uint16)
+    radiometry = Radiometry(2, 2, nodata=9999, correction=SensorCorrection(2, 2, saturation=4095, bin_samples=2))
+    line, valid = np.empty((1, 2), np.float32), np.empty(1, bool)
+    radiometry.convert(values, line, valid)
+    assert (line.tolist(), valid.tolist(), radiometry.saturated_pixels) == ([[1, 2]], [True], 0)
+
+
 @given(st.integers(1, 4), st.integers(0, 2**32))
 def test_labels_of_binned_samples_are_those_that_nobody_contradicts(bin: int, seed: int) -> None:
     labels = np.random.default_rng(seed).integers(0, 4, (3, 5 * bin)).astype(np.uint8)
