@@ -30,6 +30,7 @@ from hyperline.runtime.sinks import EnviSink
 from hyperline.runtime.sinks.envi import repair_maps
 from hyperline.runtime.sources import Source
 from hyperline.runtime.sources.files import SceneSource
+from hyperline.runtime.sources.gige import GigeSource
 from hyperline.runtime.watchdog import Stage, Watchdog
 from hyperline.runtime.writer import Result, Writer
 from hyperline.sensor import SensorCorrection
@@ -192,7 +193,7 @@ def run_strip(
         "block_lines": card.block_lines,
     }
     start = _resume(out, facts) if resume else _claim(out, overwrite)
-    if resume and isinstance(source, SceneSource):
+    if resume and isinstance(source, SceneSource | GigeSource):
         source = source.starting_at(start.flight["next_index"])
     links = make_links() if make_links else None
     flight = Flight(

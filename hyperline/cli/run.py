@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from hyperline.bundle import Bundle
     from hyperline.runtime.ring import Policy
+    from hyperline.runtime.sources.gige import GigeSource
     from hyperline.runtime.sources.wire import WireSource
     from hyperline.runtime.strip import RunSummary
     from hyperline.scenes import Scene
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     "source_spec",
     metavar="SRC",
     required=True,
-    help="Scene to fly (indian-pines, or a path to a cube), or sender of lines: tcp://HOST:PORT, "
-    "tcp-listen://HOST:PORT, or - for standard input.",
+    help="Scene to fly (indian-pines, or a path to a cube), sender of lines: tcp://HOST:PORT, "
+    "tcp-listen://HOST:PORT, or - for standard input; or camera: gige[:CAMERA][?OPTION=VALUE&...] (docs/gige.md).",
 )
 @click.option("--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="Folder for the maps.")
 @click.option("--engine", default="ort-cpu", show_default=True, help="What runs the model.")
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0),
     default=10.0,
     show_default=True,
-    help="How long to wait for a sender that is not there, or that went away.",
+    help="How long to wait for a sender or a camera that is not there, or that went away.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the run that DIR holds.")
 @click.option("--resume", is_flag=True, help="Go on with the run that DIR holds, from its last checkpoint.")
@@ -149,6 +150,7 @@ def run(
     from hyperline.runtime.sinks import EnviSink
     from hyperline.runtime.sources import open_source
     from hyperline.runtime.sources.files import SceneSource
+    from hyperline.runtime.sources.gige import GigeSource, is_gige
     from hyperline.runtime.sources.transport import is_wire
     from hyperline.runtime.sources.wire import WireSource
     from hyperline.runtime.strip import SUMMARY, run_strip
@@ -158,6 +160,8 @@ def run(
     bundle = read_bundle(bundle_file)
     if is_wire(source_spec):
         console.print(f"waiting for a sender at {source_spec}")
+    elif is_gige(source_spec):
+        console.print("looking for the camera")
     source = open_source(source_spec, rate=rate, repeat=repeat, labels=labels, patience=patience)
     correction = correction_of(radiometry, sensor, (source.samples, source.bands), console)
     scene, own = None, False
@@ -216,27 +220,34 @@ def run(
         click.echo(json.dumps(summary.as_dict()))
     else:
         _report(summary, own, written)
-    if summary.interrupted:
+    # A camera of which nobody said how many lines it sends goes on until somebody says stop.
+    if summary.interrupted and not (isinstance(source, GigeSource) and source.lines is None):
         raise HyperlineError(f"interrupted after {summary.received} lines; {out} holds the map of {summary.lines}")
-    if isinstance(source, WireSource):
+    if isinstance(source, WireSource | GigeSource):
         _require_complete(source, out, console)
 
 
-def _require_complete(source: WireSource, out: Path, console: Console) -> None:
+# Counted where nothing went wrong too.
+_ORDINARY = ("lines", "span", "stream_completed_buffers", "stream_received_packets", "stream_transferred_bytes")
+
+
+def _require_complete(source: WireSource | GigeSource, out: Path, console: Console) -> None:
     """Say what happened to the lines on their way.
 
     Raises:
-        HyperlineError: the sender went away before the end of its strip.
+        HyperlineError: the sender or the camera went away before the end of its strip.
     """
     from hyperline.errors import HyperlineError
+    from hyperline.runtime.sources.gige import GigeSource
 
     counters = source.counters
-    received = counters.pop("lines")
-    if met := [f"{name.replace('_', ' ')}: {count}" for name, count in counters.items() if count]:
-        console.print(f"note: on the wire, {', '.join(met)}")
+    met = {name.replace("_", " "): count for name, count in counters.items() if count and name not in _ORDINARY}
+    if met:
+        console.print(f"note: on the wire, {', '.join(f'{name}: {count}' for name, count in met.items())}")
     if not source.complete:
+        who = "camera" if isinstance(source, GigeSource) else "sender"
         raise HyperlineError(
-            f"{source.name}: the sender went away after {received} lines, before the end of the strip; "
+            f"{source.name}: the {who} went away after {counters['lines']} lines, before the end of the strip; "
             f"{out} holds the map of what came"
         )
 
