@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import platform
+import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -19,6 +20,9 @@ from hyperline.machine import cpus
 # What flies, and what trains; the latter is missing on board, and should be.
 _FLIES = ("numpy", "click", "onnxruntime", "rich", "pydantic", "cryptography")
 _TRAINS = ("torch", "safetensors", "onnx", "onnxscript")
+
+# 32 frames of 1024 samples × 224 bands in 16 bits, a tenth of a second at 330 lines/s.
+_RECEIVE_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Finding:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def doctor(as_json: bool) -> None:
-    """Look at this installation: versions, CPU, native operators, engines. Each fault comes with its fix.
+    """Look at this installation: versions, CPU, native operators, engines, cameras. Each fault comes with its fix.
 
     Exits with 1 where nothing can be flown as it is.
     """
@@ -69,6 +73,7 @@ def examine() -> Iterator[Finding]:
     yield _native_library()
     yield _custom_ops()
     yield from _engines()
+    yield from _cameras()
 
 
 def _cpu() -> Finding:
@@ -137,6 +142,43 @@ def _engine(subject: str, module: str, kind: str) -> Finding:
     except HyperlineError as error:
         return _fault(subject, error)
     return Finding(subject, True, "found")
+
+
+def _cameras() -> Iterator[Finding]:
+    """Look for GigE Vision cameras, and at what makes them lose frames; takes a second."""
+    from hyperline.runtime.sources.camera import find_cameras
+
+    try:
+        found = find_cameras()
+    except HyperlineError as error:
+        yield _fault("cameras", error)
+        return
+    listed = ", ".join(f"{camera.name} at {camera.address}" for camera in found)
+    yield Finding("cameras", True, f"Aravis found; {listed or 'no camera on any network'}")
+    if not found:
+        return
+    held = int(Path("/proc/sys/net/core/rmem_max").read_text())
+    yield Finding(
+        "camera receive buffer",
+        held >= _RECEIVE_BYTES,
+        f"a socket may hold {held >> 10} KiB, {_RECEIVE_BYTES >> 10} or more keep frames from being lost",
+        None if held >= _RECEIVE_BYTES else f"sudo sysctl -w net.core.rmem_max={_RECEIVE_BYTES}; docs/gige.md",
+    )
+    for camera in found:
+        mtu = _mtu(camera.address)
+        fix = "sudo ip link set DEVICE mtu 9000, where camera and switch can do jumbo frames; docs/gige.md"
+        yield Finding(f"network of {camera.name}", mtu >= 9000, f"packets of {mtu} bytes", None if mtu >= 9000 else fix)
+
+
+def _mtu(address: str) -> int:
+    """Return the bytes of a packet on the way to an address, 0 where there is no way."""
+    ip_mtu = 14  # of linux/in.h, which Python has no name for
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((address, 9))
+            return probe.getsockopt(socket.IPPROTO_IP, ip_mtu)
+        except OSError:
+            return 0
 
 
 def _fault(subject: str, error: HyperlineError) -> Finding:

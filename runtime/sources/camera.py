@@ -234,7 +234,7 @@ class Camera:
 
     def _says_on(self, name: str) -> bool:
         try:
-            return self._camera.is_feature_available(name) and self._camera.get_string(name) == "On"
+            return bool(self._camera.is_feature_available(name) and self._camera.get_string(name) == "On")
         except self._fault:
             return False
 
