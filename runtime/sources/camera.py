@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +21,11 @@ from hyperline.runtime.sources.pixels import FORMATS
 _SOCKET_FRAMES = 32
 _MOST_SOCKET_BYTES = 64 << 20
 _BUFFERED_S = 0.25
+_CONTROL_PORT = 3956
+_ANSWER_S = 0.5
 _LEAST_BUFFERS, _MOST_BUFFERS = 16, 256
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -289,19 +295,40 @@ class Camera:
         return {name: int(stream.get_info_uint64_by_name(name)) for name in names if name.startswith("n_")}
 
     def stop(self) -> None:
-        """End the stream and leave the camera. A camera that is lost takes seconds to be left."""
+        """End the stream and leave the camera; one that does not answer behind our back, for that takes seconds."""
         device, self._device = self._device, None
         if device is None:
             return
         device.disconnect(self._on_lost)
+        alive = _answers(device.get_device_address().get_address().to_string())
         try:
-            if self._stream is not None and not self.lost.is_set():
+            if self._stream is not None and alive:
                 self._camera.stop_acquisition()
-        except self._fault:
-            pass  # it is gone
-        # The last reference ends the stream's thread, and gives up control of the camera.
-        self._stream = self._camera = device = None
-        self._buffers, self._rows = [], {}
+            if alive and device.is_controller():
+                device.leave_control()
+        except self._fault as error:
+            logger.info("%s: %s", self.name, _text(error))
+        # The last reference to the stream ends its thread, the last to the camera closes it.
+        self._stream, self._buffers, self._rows = None, [], {}
+        held = [self._camera, device]
+        self._camera = device = None
+        if alive:
+            held.clear()
+        else:
+            threading.Thread(target=held.clear, name="hyperline-leave", daemon=True).start()
+
+
+def _answers(address: str) -> bool:
+    """Ask a camera whether it is there. Aravis asks too, but for seconds where it is not."""
+    discovery, acknowledged = bytes.fromhex("4201000200000001"), bytes.fromhex("00000003")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.settimeout(_ANSWER_S)
+        try:
+            probe.connect((address, _CONTROL_PORT))
+            probe.send(discovery)
+            return probe.recv(1024).startswith(acknowledged)
+        except OSError:
+            return False
 
 
 def _text(error: Exception) -> str:
@@ -313,9 +340,13 @@ def _camera_id(name: str | None) -> str:
     """Find what Aravis calls a camera."""
     if name is not None:
         try:
-            return str(ipaddress.ip_address(name))  # no discovery: it may be behind a router
+            address = str(ipaddress.IPv4Address(name))
         except ValueError:
             pass
+        else:  # asked directly, for it may be behind a router
+            if not _answers(address):
+                raise HyperlineError(f"no camera answers at {address}; check its power and cable: hyperline doctor")
+            return address
     found = find_cameras()
     matches = [one for one in found if name in (None, one.name, one.serial)]
     if len(matches) == 1:

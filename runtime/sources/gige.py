@@ -339,7 +339,7 @@ class GigeSource:
     def _find(self, deadline: float, before: Camera | None = None) -> Camera:
         """Open the camera, with pauses that double from 0.1 to 2 s between the attempts.
 
-        In a thread of its own, for Aravis waits seconds for a camera that does not answer and cannot be told to stop.
+        In a thread of its own, for Aravis cannot be told to stop.
 
         Raises:
             HyperlineError: it is not there, or this was closed. The first time an InputError is final.
@@ -370,17 +370,17 @@ class GigeSource:
             seeker.join(_LOOK_UP_S)
         if not outcome:
             raise HyperlineError("closed while the camera was looked for")
-        if isinstance(outcome[0], Exception):
-            raise outcome[0]
-        return outcome[0]
+        found = outcome.pop()
+        try:
+            if isinstance(found, Exception):
+                raise found
+            return found
+        finally:
+            del found  # an error that refers to itself would hold the camera until Python looks for such circles
 
     def _leave(self) -> None:
-        """Leave the camera; one that is lost is left behind our back."""
-        camera, statistics = self.camera, self.camera.statistics()
-        if camera.lost.is_set():
-            threading.Thread(target=camera.stop, daemon=True).start()
-        else:
-            camera.stop()
+        statistics = self.camera.statistics()
+        self.camera.stop()
         self._streams += Counter(statistics)
 
 

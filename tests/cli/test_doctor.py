@@ -34,6 +34,7 @@ def test_every_fault_comes_with_its_fix(monkeypatch):
     monkeypatch.setattr(onnxruntime_ops, "find_library", lambda name: None)
     monkeypatch.setitem(engines.ENGINES, "warp", ("warp_drive.engine", "Warp"))
     monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setitem(sys.modules, "gi", None)
     monkeypatch.setattr(doctor, "_TRAINS", ("torch", "no-such-package"))
     code, found = findings()
     faults = [entry for entry in found.values() if not entry["ok"]]
@@ -44,9 +45,11 @@ def test_every_fault_comes_with_its_fix(monkeypatch):
         "packages that train",
         "engine tensorrt",
         "engine warp",
+        "cameras",
     }
     assert all(entry["fix"] and entry["detail"] for entry in faults)
     assert "libonnxruntime-dev" in found["native operators in onnxruntime"]["fix"]
+    assert "gir1.2-aravis-0.8" in found["cameras"]["fix"]
     assert "JetPack" in found["engine tensorrt"]["fix"]
     assert found["engine warp"]["fix"] == "pip install warp_drive"
 
