@@ -8,7 +8,7 @@ NATIVE_SOURCES := $(wildcard plugins/include/hyperline/*.h plugins/*/CMakeLists.
 
 CPP := $(wildcard plugins/include/hyperline/*.h $(foreach end,h cpp cu cuh,plugins/*/*.$(end) tests/*/*.$(end)))
 
-.PHONY: install demo test lint flight format native-asan native-aarch64 native-cuda results clean
+.PHONY: install gige demo test lint flight format native-asan native-aarch64 native-cuda results clean
 
 install: $(STAMP)
 
@@ -17,6 +17,13 @@ $(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(NATIVE_SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	tools/fetch_onnxruntime_headers
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+# What the tests with a camera need beside Aravis itself; docs/gige.md names the packages that it is built with.
+gige: $(VENV)/.gige
+
+$(VENV)/.gige: | $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt PyGObject
 	touch $@
 
 demo: $(STAMP)

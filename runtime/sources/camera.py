@@ -82,8 +82,9 @@ def aravis() -> Any:
         from gi.repository import Aravis
     except (ImportError, ValueError) as error:
         raise InputError(
-            f"GigE Vision cameras need Aravis and PyGObject ({error}); apt-get install gir1.2-aravis-0.8 gcc "
-            "pkg-config libgirepository1.0-dev libcairo2-dev, then pip install 'hyperline[gige]' (docs/gige.md)"
+            f"GigE Vision cameras need Aravis and PyGObject ({error}); apt-get install gir1.2-aravis-0.8 "
+            "libgirepository1.0-dev libcairo2-dev gcc pkg-config, then pip install 'hyperline[gige]' (docs/gige.md has a "
+            "way without a compiler)"
         ) from None
     return Aravis
 

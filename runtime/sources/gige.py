@@ -173,7 +173,7 @@ class GigeSource:
         except InputError:
             camera.stop()
             raise
-        self._memory = np.zeros((camera.buffers, camera.frame_bytes), np.uint8)
+        self._memory = np.full((camera.buffers, camera.frame_bytes), 0, np.uint8)  # touched, so that it is there
         self._nothing = np.empty((0, 0), self.dtype)
         self.reconnections = 0
         self.next_index = self._first = first
