@@ -16,14 +16,18 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from timing import processor
+import numpy as np
+from timing import best_seconds, processor
 
 from hyperline.machine import cpus
 from hyperline.runtime.ring import LineRing
+from hyperline.runtime.sources import Line
 from hyperline.runtime.sources.camera import Camera
 from hyperline.runtime.sources.gige import GigeSource, parse_gige
+from hyperline.runtime.sources.pixels import FORMATS, FrameDecoder
 
 # samples, bands, pixel format, bytes of a packet; the last is flown for --seconds
 RUNS = (
@@ -82,7 +86,7 @@ def fly(samples: int, bands: int, pixels: str, packet: int, seconds: float) -> N
         ring.put(line)
         now = time.perf_counter() - start
         if not memory and now > seconds / 6:
-            memory = _peak_kib()
+            memory = _resident_kib()
         if now > seconds:
             source.close()
     elapsed, cpu = time.perf_counter() - start, time.process_time() - cpu
@@ -91,7 +95,7 @@ def fly(samples: int, bands: int, pixels: str, packet: int, seconds: float) -> N
     print(
         f"{samples} x {bands} {pixels}, packets of {packet} bytes, {elapsed:.1f} s: {lines / elapsed:.0f} lines/s, "
         f"{lines * source.camera.frame_bytes / elapsed / 1e6:.0f} MB/s, {cpu / elapsed:.0%} of a core, "
-        f"peak memory grew by {_peak_kib() - memory} KiB after the first sixth"
+        f"memory grew by {_resident_kib() - memory} KiB after the first sixth"
     )
     fates = [counters[name] for name in ("lines", "incomplete", "missing", "unseen")]
     print(f"  ids {ids.first} to {ids.last} after {ids.wraps} wraps: {ids.span} = {' + '.join(map(str, fates))}")
@@ -100,8 +104,25 @@ def fly(samples: int, bands: int, pixels: str, packet: int, seconds: float) -> N
         sys.exit("a frame id is unaccounted for")
 
 
-def _peak_kib() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def costs(width: int, height: int) -> None:
+    """Print what a frame costs on its way from Aravis' memory into the ring."""
+    formats = {one.name: one for one in FORMATS.values()}
+    line = Line(0, np.zeros((height, width), np.uint16).T, 0.0)
+    target, ring = np.zeros((width, height), np.uint16), LineRing(4, width, height, line.values.dtype, "drop-oldest")
+    packed = {name: FrameDecoder(formats[name], width, height) for name in ("Mono10p", "Mono12p", "Mono12Packed")}
+    data = np.zeros(max(decoder.bytes for decoder in packed.values()), np.uint8)
+    runs = {
+        "into the ring, its check sum included": lambda: ring.put(line),
+        "transposed as NumPy does": lambda: np.copyto(target, line.values),
+        **{f"unpacked from {name}": lambda decoder=decoder: decoder.decode(data) for name, decoder in packed.items()},
+    }
+    print(f"a line of {width} x {height} in 16 bits, best of 500:")
+    for name, seconds in zip(runs, best_seconds(list(runs.values()), 500), strict=True):
+        print(f"  {seconds * 1e3:.2f} ms {name}")
+
+
+def _resident_kib() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 1024
 
 
 def main() -> None:
@@ -109,10 +130,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=60.0)
     arguments = parser.parse_args()
+    print(f"{processor()}, {cpus()} cores; the camera's limit is 1000 frames/s")
+    costs(1024, 224)
     program = shutil.which("arv-fake-gv-camera-0.8")
     if program is None:
         sys.exit("no camera to fake: apt-get install aravis-tools")
-    print(f"{processor()}, {cpus()} cores; the camera's limit is 1000 frames/s")
     with subprocess.Popen([program, "-i", "127.0.0.1"], stdout=subprocess.DEVNULL) as camera:
         try:
             time.sleep(0.5)

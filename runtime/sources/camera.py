@@ -83,8 +83,8 @@ def aravis() -> Any:
     except (ImportError, ValueError) as error:
         raise InputError(
             f"GigE Vision cameras need Aravis and PyGObject ({error}); apt-get install gir1.2-aravis-0.8 "
-            "libgirepository1.0-dev libcairo2-dev gcc pkg-config, then pip install 'hyperline[gige]' (docs/gige.md has a "
-            "way without a compiler)"
+            "libgirepository1.0-dev libcairo2-dev gcc pkg-config, then pip install 'hyperline[gige]' (docs/gige.md "
+            "has a way without a compiler)"
         ) from None
     return Aravis
 

@@ -154,7 +154,9 @@ class ScriptedCamera:
         self.stopped = True
 
 
-def scripted(*scripts: list[Frame | None], options: GigeOptions | None = None, **facts: object) -> GigeSource:
+def scripted(
+    *scripts: list[Frame | None], options: GigeOptions | None = None, first: int = 0, **facts: object
+) -> GigeSource:
     """A source of cameras that follow one upon the other, each lost at the end of its script; then there is none."""
     left = list(scripts)
 
@@ -168,6 +170,7 @@ def scripted(*scripts: list[Frame | None], options: GigeOptions | None = None, *
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gige, "Camera", next_camera)
         source = GigeSource(options or GigeOptions(), 0.0 if len(scripts) == 1 else 0.3)
+        source = source.starting_at(first) if first else source
         lines = [Line(line.index, line.values.copy(), 0.0, None, line.timestamp_ns) for line in source]
     source.seen = lines  # type: ignore[attr-defined]
     return source
@@ -234,6 +237,12 @@ def test_the_strip_ends_where_its_lines_do() -> None:
     torn = scripted([Frame(1), Frame(9), Frame(10)], options=GigeOptions(lines=5))
     assert ([line.index for line in torn.seen], torn.complete) == ([0], True)
     assert (torn.counters["missing"], torn.counters["span"], balance(torn)) == (4, 5, 0)
+
+
+def test_a_strip_that_is_resumed_goes_on_with_what_the_camera_sees_now() -> None:
+    source = scripted([Frame(7), Frame(9), Frame(10)], options=GigeOptions(lines=104), first=100)
+    assert [line.index for line in source.seen] == [100, 102, 103]
+    assert (source.complete, source.counters["span"], balance(source)) == (True, 4, 0)
 
 
 def test_a_camera_that_came_back_goes_on_behind_a_gap_as_long_as_the_time_was() -> None:
