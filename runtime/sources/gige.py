@@ -192,6 +192,11 @@ class GigeSource:
         return not self._given_up if self.lines is None else self.next_index >= self.lines
 
     @property
+    def end(self) -> int | None:
+        """Index behind the last line; None where the camera was lost before it."""
+        return self.next_index if self.complete else None
+
+    @property
     def counters(self) -> dict[str, int]:
         """What became of every frame id, lines + incomplete + missing + unseen = span; see ``docs/gige.md``."""
         incomplete = sum(self._incomplete.values())

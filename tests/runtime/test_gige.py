@@ -235,7 +235,8 @@ def test_the_strip_ends_where_its_lines_do() -> None:
     whole = scripted([Frame(number) for number in range(1, 9)], options=GigeOptions(lines=5))
     assert ([line.index for line in whole.seen], whole.complete) == ([0, 1, 2, 3, 4], True)
     torn = scripted([Frame(1), Frame(9), Frame(10)], options=GigeOptions(lines=5))
-    assert ([line.index for line in torn.seen], torn.complete) == ([0], True)
+    assert ([line.index for line in torn.seen], torn.complete, torn.end) == ([0], True, 5)
+    assert scripted([Frame(1)], options=GigeOptions(lines=5)).end is None
     assert (torn.counters["missing"], torn.counters["span"], balance(torn)) == (4, 5, 0)
 
 
@@ -380,7 +381,8 @@ def test_closing_ends_a_wait_at_once(lost: bool, fake_camera: FakeCamera) -> Non
     closed = []
     timer = threading.Timer(1.0, lambda: (closed.append(time.monotonic()), source.close()))
     for _ in source:
-        timer.start()
+        if timer.ident is None:
+            timer.start()
         if lost:
             fake_camera.stop()
             source.camera.lost.set()  # type: ignore[union-attr]
