@@ -81,7 +81,7 @@ def fly(samples: int, bands: int, pixels: str, packet: int, seconds: float) -> N
     source = GigeSource(parse_gige(spec), patience=5)
     ids = Ids(source.camera)
     ring = LineRing(32, source.samples, source.bands, source.dtype, "drop-oldest")
-    start, cpu, memory = time.perf_counter(), time.process_time(), 0
+    start, cpu, memory, grown = time.perf_counter(), time.process_time(), 0, 0
     for line in source:
         ring.put(line)
         now = time.perf_counter() - start
@@ -89,13 +89,14 @@ def fly(samples: int, bands: int, pixels: str, packet: int, seconds: float) -> N
             memory = _resident_kib()
         if now > seconds:
             source.close()
+            grown = _resident_kib() - memory  # while Aravis has its own still
     elapsed, cpu = time.perf_counter() - start, time.process_time() - cpu
     counters = source.counters
     lines = counters["lines"]
     print(
         f"{samples} x {bands} {pixels}, packets of {packet} bytes, {elapsed:.1f} s: {lines / elapsed:.0f} lines/s, "
         f"{lines * source.camera.frame_bytes / elapsed / 1e6:.0f} MB/s, {cpu / elapsed:.0%} of a core, "
-        f"memory grew by {_resident_kib() - memory} KiB after the first sixth"
+        f"memory grew by {grown} KiB after the first sixth"
     )
     fates = [counters[name] for name in ("lines", "incomplete", "missing", "unseen")]
     print(f"  ids {ids.first} to {ids.last} after {ids.wraps} wraps: {ids.span} = {' + '.join(map(str, fates))}")

@@ -10,6 +10,7 @@ from hyperline.cli import doctor
 from hyperline.cli.main import hyperline
 from hyperline.plugins import native, onnxruntime_ops
 from hyperline.runtime import engines
+from hyperline.runtime.sources import camera
 
 
 def findings(*arguments):
@@ -66,3 +67,15 @@ def test_without_any_engine_it_exits_with_1(monkeypatch):
 def test_people_get_a_line_for_each(subject):
     result = CliRunner().invoke(hyperline, ["doctor"])
     assert f"ok  {subject} " in result.stdout
+
+
+def test_a_network_that_would_lose_frames_comes_with_its_fix(monkeypatch):
+    monkeypatch.setattr(camera, "find_cameras", lambda: [camera.FoundCamera("Maker-Model-7", "7", "127.0.0.1")])
+    _, found = findings()
+    assert found["cameras"]["detail"] == "Aravis found; Maker-Model-7 at 127.0.0.1"
+    assert found["network of Maker-Model-7"]["ok"], "the loopback takes packets of 64 KiB"
+    monkeypatch.setattr(doctor, "_RECEIVE_BYTES", 1 << 40)
+    monkeypatch.setattr(doctor, "_mtu", lambda address: 1500)
+    _, found = findings()
+    assert "net.core.rmem_max=1099511627776" in found["camera receive buffer"]["fix"]
+    assert "mtu 9000" in found["network of Maker-Model-7"]["fix"]
