@@ -54,11 +54,6 @@ class CameraOptions:
     resend: bool = True
     features: tuple[tuple[str, str], ...] = ()
 
-    @property
-    def triggered(self) -> bool:
-        """Whether frames come when something outside says so."""
-        return dict(self.features).get("TriggerMode") == "On"
-
 
 @dataclass(frozen=True)
 class FoundCamera:
@@ -115,6 +110,7 @@ class Camera:
         height: rows of a frame.
         pixel_format: of ``FORMATS``.
         rate: frames per second.
+        triggered: whether frames come when something outside says so.
         buffers: frames that may wait.
         frame_bytes: the payload of a frame, which may be more than its pixels.
         packet_bytes: of a stream packet.
@@ -174,7 +170,8 @@ class Camera:
             self._set_number("exposure", options.exposure_us, camera.get_exposure_time_bounds, camera.set_exposure_time)
         if options.gain is not None:
             self._set_number("gain", options.gain, camera.get_gain_bounds, camera.set_gain)
-        if options.rate is not None and not options.triggered:
+        self.triggered = self._says_on("TriggerMode")
+        if options.rate is not None and not self.triggered:
             self._set_number("rate", options.rate, camera.get_frame_rate_bounds, camera.set_frame_rate)
         code = camera.get_pixel_format()
         if code not in FORMATS:
@@ -233,11 +230,11 @@ class Camera:
             raise InputError(f"{self.name} has no feature {name}; their names are in the camera's manual")
 
     def _rate(self, options: CameraOptions) -> float:
-        if options.triggered or not self._camera.is_frame_rate_available():
-            if options.rate is None:
-                raise InputError(f"{self.name} cannot say how many frames a second come; say it with ?rate=HZ")
-            return options.rate
-        return float(self._camera.get_frame_rate())
+        if not self.triggered and self._camera.is_frame_rate_available() and self._camera.get_frame_rate() > 0:
+            return float(self._camera.get_frame_rate())
+        if options.rate is None:
+            raise InputError(f"{self.name} cannot say how many frames a second come; say it with ?rate=HZ")
+        return options.rate
 
     def _says_on(self, name: str) -> bool:
         try:

@@ -182,7 +182,7 @@ class GigeSource:
         self._streams: Counter[str] = Counter()  # of the cameras before
         self._last_id: int | None = None  # of this time that the camera runs
         self._nameless: list[str] = []  # what befell the frames since then whose ids are lost
-        self._started = self._heard = 0.0  # time.monotonic() of the first start, of the last frame
+        self._started = self._heard = 0.0  # time.monotonic() of the last start, of the last frame
         self._deadline: float | None = None  # of a camera that is lost
         self._given_up = False
 
@@ -200,7 +200,8 @@ class GigeSource:
     def counters(self) -> dict[str, int]:
         """What became of every frame id, lines + incomplete + missing + unseen = span; see ``docs/gige.md``."""
         incomplete = sum(self._incomplete.values())
-        streams = self._streams + Counter(self.camera.statistics())
+        streams = self._streams.copy()
+        streams.update(self.camera.statistics())
         return {
             "lines": self._received,
             "incomplete": incomplete,
@@ -228,7 +229,7 @@ class GigeSource:
         try:
             self.camera.start(self._memory)
             self._started = time.monotonic()
-            while not self._closed.is_set() and self.next_index != self.lines:
+            while not self._closed.is_set() and (self.lines is None or self.next_index < self.lines):
                 taken = self.camera.take(_LOOK_UP_S)
                 if taken is None:
                     if self._is_lost() and not self._resume():
@@ -305,11 +306,11 @@ class GigeSource:
         if self.camera.lost.is_set():
             return True
         now = time.monotonic()
-        if not self._options.camera.triggered:
-            self._require_frames(now)
-            if self._heard:
-                return now - self._heard > max(_SILENCE_S, _SILENT_FRAMES / self.rate)
-        return False
+        if self.camera.triggered:
+            return False
+        self._require_frames(now)
+        silence = now - max(self._heard, self._started)
+        return self._received > 0 and silence > max(_SILENCE_S, _SILENT_FRAMES / self.rate)
 
     def _require_frames(self, now: float) -> None:
         """Give up on a camera of which no whole frame has ever come."""
@@ -323,10 +324,14 @@ class GigeSource:
 
     def _resume(self) -> bool:
         """Wait for the camera to come back; False if it does not."""
+        now = time.monotonic()
         if self._deadline is None:
-            self._deadline = time.monotonic() + self._patience
+            self._deadline = now + self._patience
+        elif now > self._deadline:  # it answers, and its frames do not come
+            self._given_up = True
+            return False
         logger.warning("%s is lost; looking for it, for %g s", self.name, self._patience)
-        self._streams += Counter(self.camera.statistics())
+        self._streams.update(self.camera.statistics())
         try:
             self.camera = camera = self._find(self._deadline, self.camera)
             if _facts(camera) != self._facts:
@@ -336,8 +341,7 @@ class GigeSource:
             self._given_up = not self._closed.is_set()
             logger.warning("%s", error)
             return False
-        self._last_id = None
-        self._heard = self._heard or time.monotonic()
+        self._last_id, self._started = None, time.monotonic()
         self.reconnections += 1
         return True
 
@@ -386,7 +390,7 @@ class GigeSource:
     def _leave(self) -> None:
         statistics = self.camera.statistics()
         self.camera.stop()
-        self._streams += Counter(statistics)
+        self._streams.update(statistics)
 
 
 def _facts(camera: Camera) -> tuple[Any, ...]:

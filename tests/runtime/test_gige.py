@@ -128,7 +128,7 @@ class ScriptedCamera:
     """Gives the frames of a script; at its end, or at None in it, it is lost."""
 
     name, width, height, frame_bytes, packet_bytes, rate, buffers = "scripted", 6, 4, 24, 1500, 100.0, 2
-    pixel_format, wide_ids = FORMATS[0x01080001], False
+    pixel_format, wide_ids, triggered = FORMATS[0x01080001], False, False
 
     def __init__(self, script: list[Frame | None]) -> None:
         self.script, self.lost, self.given, self.stopped = script, threading.Event(), 0, False
@@ -140,6 +140,7 @@ class ScriptedCamera:
         frame = self.script.pop(0) if self.script else None
         if frame is None:
             self.lost.set()
+            time.sleep(0.005)  # it was waited for
             return None
         self.given += 1
         return frame, 0
@@ -265,6 +266,22 @@ def test_ids_that_begin_anew_without_a_word_are_no_late_frames() -> None:
 def test_a_camera_that_comes_back_with_other_frames_is_not_taken() -> None:
     source = scripted([Frame(1)], [Frame(2)], height=8)
     assert (len(source.seen), source.complete, source.reconnections) == (1, False, 0)
+
+
+def test_a_camera_that_comes_back_and_stays_silent_is_given_up_when_patience_ends() -> None:
+    source = scripted([Frame(1)], *[[] for _ in range(200)])
+    assert (len(source.seen), source.complete, source.end) == (1, False, None)
+    assert 0 < source.reconnections < 199
+
+
+def test_a_triggered_camera_may_be_silent_and_must_say_its_rate(fake_camera: FakeCamera) -> None:
+    fake_camera.start()
+    source = open_source("gige:127.0.0.1?TriggerMode=On&rate=123", patience=0.1)
+    assert isinstance(source, GigeSource)
+    assert (source.camera.triggered, source.rate) == (True, 123)
+    source._started = time.monotonic() - 60
+    assert not source._is_lost()
+    source.camera.stop()
 
 
 def test_a_camera_none_of_whose_frames_is_whole_is_an_error() -> None:
