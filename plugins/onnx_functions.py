@@ -6,11 +6,13 @@ The bodies are written in ONNX's text syntax and use standard operators of opset
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx
 import onnx.parser
 
-from hyperline.plugins import DOMAIN as DOMAIN
-from hyperline.plugins import OPS_VERSION as OPS_VERSION
+from hyperline.plugins import DOMAIN, FUSED_DOMAIN, FUSED_VERSION, OPS_VERSION
+from hyperline.plugins.fused_functions import fused_functions
 
 # The oldest opset that has all the bodies need (ReduceSum with an axes input, Shape with start and end) and that
 # torch's exporter writes without converting; older runtimes on the device read it.
@@ -134,21 +136,30 @@ def functions() -> list[onnx.FunctionProto]:
 
 
 def add_functions(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy of a model in which every node of our domain has a body to fall back on.
+    """Return a copy of a model in which every node of our domains has a body to fall back on.
 
     Args:
-        model: a model of opset 18 that may use ``hyperline.SelectiveScan`` and ``hyperline.ExpertGate``.
+        model: a model of opset 18 that may use ``hyperline.SelectiveScan``, ``hyperline.ExpertGate`` and the norms of
+            domain ``hyperline.fused``.
 
     Returns:
-        A copy with both functions and the import of domain ``hyperline``, version 1. Bodies of our
-        domain that the model had before are replaced.
+        A copy with both functions and the import of domain ``hyperline``, and with those norms that it uses. Bodies of
+        our domains that the model had before are replaced.
     """
     complete = onnx.ModelProto()
     complete.CopyFrom(model)
-    others = [function for function in complete.functions if function.domain != DOMAIN]
-    del complete.functions[:]
-    complete.functions.extend([*others, *functions()])
-    imports = [entry for entry in complete.opset_import if entry.domain != DOMAIN]
-    del complete.opset_import[:]
-    complete.opset_import.extend([*imports, onnx.helper.make_opsetid(DOMAIN, OPS_VERSION)])
+    set_functions(complete, DOMAIN, OPS_VERSION, functions())
+    used = {node.op_type for node in model.graph.node if node.domain == FUSED_DOMAIN}
+    set_functions(complete, FUSED_DOMAIN, FUSED_VERSION, [one for one in fused_functions() if one.name in used])
     return complete
+
+
+def set_functions(model: onnx.ModelProto, domain: str, version: int, functions: Sequence[onnx.FunctionProto]) -> None:
+    """Give a model, in place, these functions of a domain alone, and the import of the domain where there are any."""
+    others = [function for function in model.functions if function.domain != domain]
+    imports = [entry for entry in model.opset_import if entry.domain != domain]
+    del model.functions[:], model.opset_import[:]
+    model.functions.extend([*others, *functions])
+    model.opset_import.extend(imports)
+    if functions:
+        model.opset_import.append(onnx.helper.make_opsetid(domain, version))

@@ -11,6 +11,7 @@ import onnx
 import onnx.parser
 
 from hyperline.plugins import QUANTIZED_DOMAIN, QUANTIZED_VERSION
+from hyperline.plugins.onnx_functions import set_functions
 
 _LINEAR = """
 <opset_import: ["" : 18], domain: "hyperline.quantized">
@@ -94,10 +95,5 @@ def quantized_functions() -> list[onnx.FunctionProto]:
 def add_quantized_functions(model: onnx.ModelProto) -> None:
     """Give a model, in place, the bodies of the INT8 layers that its graph uses, and the import of their domain."""
     used = {node.op_type for node in model.graph.node if node.domain == QUANTIZED_DOMAIN}
-    others = [function for function in model.functions if function.domain != QUANTIZED_DOMAIN]
-    imports = [entry for entry in model.opset_import if entry.domain != QUANTIZED_DOMAIN]
-    del model.functions[:], model.opset_import[:]
-    model.functions.extend([*others, *(one for one in quantized_functions() if one.name in used)])
-    model.opset_import.extend(imports)
-    if used:
-        model.opset_import.append(onnx.helper.make_opsetid(QUANTIZED_DOMAIN, QUANTIZED_VERSION))
+    bodies = [one for one in quantized_functions() if one.name in used]
+    set_functions(model, QUANTIZED_DOMAIN, QUANTIZED_VERSION, bodies)

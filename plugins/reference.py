@@ -9,6 +9,7 @@ Shape letters:
     L  steps of a sequence
     D  channels
     N  states of a channel
+    C  channels of a pixel
     R  rows of gate logits, one a block
     E  experts
     K  lines of a block
@@ -97,6 +98,84 @@ def expert_gate(logits: Array, k: int) -> tuple[Float64, Float64]:
     active = np.zeros_like(softmax)
     np.put_along_axis(active, kept, 1.0, axis=-1)
     return softmax * active, active
+
+
+def norm(
+    x: Array,
+    scale: Array,
+    bias: Array,
+    epsilon: float,
+    addend: Array | None = None,
+    keep: Array | None = None,
+    gate: Array | None = None,
+    activation: Literal["silu"] | None = None,
+) -> Float64:
+    """Run a norm of domain ``hyperline.fused``: each row less its mean, over its standard deviation.
+
+    Args:
+        x: (..., C).
+        scale: (C,) factors of the result.
+        bias: (C,), added to it.
+        epsilon: added to the variance.
+        addend: like x, added to it before: ``SumNormGated``.
+        keep: (..., 1); negative results become 0, and rows where it is 0 wholly, whatever x is there: ``NormRelu``.
+        gate: as many numbers as x; the result is multiplied by gate · sigmoid(gate): ``SumNormGated``.
+        activation: v · sigmoid(v) of the result v: ``NormSilu``.
+
+    Returns:
+        Like x, or like gate where there is one.
+    """
+    x = np.asarray(x, dtype=np.float64) + (0.0 if addend is None else np.asarray(addend, np.float64))
+    off = x - x.mean(axis=-1, keepdims=True)
+    y: Float64 = off / np.sqrt(np.square(off).mean(axis=-1, keepdims=True) + epsilon) * scale + bias
+    if keep is not None:
+        y = np.where(keep != 0, np.maximum(y, 0.0), 0.0)
+    if gate is not None:
+        y = y.reshape(gate.shape) * _silu(np.asarray(gate, np.float64))
+    return _silu(y) if activation == "silu" else y
+
+
+def centred_linear(x: Array, mean: Array, weight: Array, bias: Array) -> Float64:
+    """Run ``CentredLinear``: (x - mean) weight + bias; x (..., I), mean (I,), weight (I, O), bias (O,)."""
+    y: Float64 = (np.asarray(x, np.float64) - mean) @ np.asarray(weight, np.float64) + bias
+    return y
+
+
+def pool(x: Array, mask: Array) -> tuple[Float64, Float64]:
+    """Run ``Pool``: the mean of the valid pixels of every 2x2 cell.
+
+    Args:
+        x: (K W, C), 0 where not valid.
+        mask: (K, W), 1 where valid and 0 elsewhere; both sizes even.
+
+    Returns:
+        (K W / 4, C), 0 where no pixel of the cell is valid; and (K / 2, W / 2), 1 where one is.
+    """
+    lines, samples = mask.shape
+    cells = np.asarray(x, np.float64).reshape(lines // 2, 2, samples // 2, 2, -1).sum(axis=(1, 3))
+    count = np.asarray(mask, np.float64).reshape(lines // 2, 2, samples // 2, 2).sum(axis=(1, 3))
+    means = cells / np.maximum(count, 1.0)[..., None]
+    return means.reshape(-1, x.shape[1]), (count > 0).astype(np.float64)
+
+
+def decide(logits: Array, valid: Array) -> tuple[NDArray[np.uint8], Float64]:
+    """Run ``Decide``.
+
+    Args:
+        logits: (..., classes).
+        valid: (...) bool.
+
+    Returns:
+        The class of the greatest logit, the first of equals, counted from 1, and its softmax; both 0 where not valid.
+    """
+    logits = np.asarray(logits, np.float64)
+    probability = 1 / np.exp(logits - logits.max(axis=-1, keepdims=True)).sum(axis=-1)
+    return np.where(valid, logits.argmax(axis=-1) + 1, 0).astype(np.uint8), np.where(valid, probability, 0.0)
+
+
+def _silu(v: Float64) -> Float64:
+    silu: Float64 = v * np.exp(-np.logaddexp(0.0, -v))
+    return silu
 
 
 def quantize(x: Array, scale: Array) -> NDArray[np.int8]:

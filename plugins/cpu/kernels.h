@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "hyperline/fused.h"
 #include "hyperline/ops.h"
 
 namespace hyperline {
@@ -38,6 +39,11 @@ struct Kernels {
     void (*forward)(const ForwardCall& call, int64_t first, int64_t last);
     void (*backward)(const BackwardCall& call, int64_t part, float* workspace);
     int64_t (*backward_workspace)(const hyperline_scan& scan);
+    void (*norm)(const hyperline_norm_rows& rows);
+    int64_t (*centred_workspace)(int64_t inputs);
+    void (*centred_linear)(const hyperline_centred_rows& rows, float* workspace);
+    void (*pool)(const hyperline_pool_block& block, int64_t first, int64_t last);
+    void (*decide)(const hyperline_decision& decision);
 };
 
 #define HYPERLINE_DECLARE_KERNELS(isa) \

@@ -120,6 +120,48 @@ int hyperline_selective_scan_backward(const hyperline_scan* scan, hyperline_inpu
     return hyperline::guarded([&] { hyperline::backward(*scan, grad_y, into); });
 }
 
+int hyperline_norm(const hyperline_norm_rows* rows) {
+    if (!rows || rows->rows < 0 || rows->width < 1 || !rows->x || !rows->scale || !rows->bias || !rows->y ||
+        rows->after < HYPERLINE_NORM_AS_IS || rows->after > HYPERLINE_NORM_GATED ||
+        (rows->after == HYPERLINE_NORM_RELU && !rows->keep) || (rows->after == HYPERLINE_NORM_GATED && !rows->gate)) {
+        return HYPERLINE_BAD_ARGUMENT;
+    }
+    hyperline::kernels_of_this_machine().norm(*rows);
+    return HYPERLINE_OK;
+}
+
+int hyperline_centred_linear(const hyperline_centred_rows* rows) {
+    if (!rows || rows->rows < 0 || rows->inputs < 1 || rows->outputs < 1 || !rows->x || !rows->mean || !rows->weight ||
+        !rows->bias || !rows->y) {
+        return HYPERLINE_BAD_ARGUMENT;
+    }
+    return hyperline::guarded([&] {
+        const hyperline::Kernels& kernels = hyperline::kernels_of_this_machine();
+        const std::unique_ptr<float[]> workspace(
+            new float[static_cast<size_t>(kernels.centred_workspace(rows->inputs))]);
+        kernels.centred_linear(*rows, workspace.get());
+    });
+}
+
+int hyperline_pool(const hyperline_pool_block* block, int64_t first, int64_t last) {
+    if (!block || block->lines < 0 || block->lines % 2 || block->samples < 0 || block->samples % 2 ||
+        block->channels < 1 || !block->x || !block->mask || !block->y || !block->coarse || first < 0 || first > last ||
+        last > block->lines / 2) {
+        return HYPERLINE_BAD_ARGUMENT;
+    }
+    hyperline::kernels_of_this_machine().pool(*block, first, last);
+    return HYPERLINE_OK;
+}
+
+int hyperline_decide(const hyperline_decision* decision) {
+    if (!decision || decision->pixels < 0 || decision->classes < 1 || decision->classes > 255 || !decision->logits ||
+        !decision->valid || !decision->labels || !decision->confidence) {
+        return HYPERLINE_BAD_ARGUMENT;
+    }
+    hyperline::kernels_of_this_machine().decide(*decision);
+    return HYPERLINE_OK;
+}
+
 const char* hyperline_status_text(int status) {
     switch (status) {
         case HYPERLINE_OK:

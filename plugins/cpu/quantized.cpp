@@ -11,17 +11,10 @@
 namespace hyperline::HYPERLINE_ISA {
 namespace {
 
-// A block's sums stay in registers only if its loops are gone before the compiler places them.
-#define HYPERLINE_UNROLL _Pragma("GCC unroll 16")
-
 constexpr int conv_width = 3;
 
 HYPERLINE_INLINE int64_t round_up(int64_t number, int64_t multiple) {
     return (number + multiple - 1) / multiple * multiple;
-}
-
-HYPERLINE_INLINE int64_t least(int64_t a, int64_t b) {
-    return a < b ? a : b;
 }
 
 // Activations of a row, or of a sample: its inputs, filled up with zeros to whole units.
@@ -121,35 +114,23 @@ struct Rows {
     const float* residual;  // where y_stride leads too; null but for HYPERLINE_ADD
 };
 
-template <bool whole>
-HYPERLINE_INLINE Floats load_outputs(const float* from, int64_t count) {
-    if (whole || count >= lanes) return load<Floats>(from);
-    return load_first(from, count);
-}
-
-template <bool whole>
-HYPERLINE_INLINE void store_outputs(float* to, Floats v, int64_t count) {
-    if (whole || count >= lanes) return store(to, v);
-    store_first(to, v, count);
-}
-
 // Sums to outputs: a product and a sum, in one rounding where the machine can, and what comes after.
 template <bool whole, int after, int height, int vectors>
 HYPERLINE_INLINE void finish(const Sums (&sums)[height][vectors], const hyperline_quantized_layer& layer,
                              const Panel& panel, const Rows& rows) {
     HYPERLINE_UNROLL for (int v = 0; v < vectors; v++) {
         const int64_t output = panel.output + v * lanes, count = layer.weight->outputs - output;
-        const Floats scale = load_outputs<whole>(layer.weight_scale + output, count) * layer.x_scale;
+        const Floats scale = load_part<whole>(layer.weight_scale + output, count) * layer.x_scale;
         HYPERLINE_UNROLL for (int r = 0; r < height; r++) {
             if (r >= rows.count) break;
-            const Floats bias = load_outputs<whole>(rows.bias + r * rows.bias_stride + output, count);
+            const Floats bias = load_part<whole>(rows.bias + r * rows.bias_stride + output, count);
             Floats y = __builtin_convertvector(sums[r][v], Floats) * scale + bias;
             const int64_t place = r * rows.y_stride + output;
             if (after == HYPERLINE_RELU) y = y < 0.0f ? Floats{} : y;
             if (after == HYPERLINE_SILU) y = silu(y);
             if (after == HYPERLINE_GELU) y = gelu(y);
-            if (after == HYPERLINE_ADD) y += load_outputs<whole>(rows.residual + place, count);
-            store_outputs<whole>(rows.y + place, y, count);
+            if (after == HYPERLINE_ADD) y += load_part<whole>(rows.residual + place, count);
+            store_part<whole>(rows.y + place, y, count);
         }
     }
 }
@@ -204,7 +185,7 @@ void multiply(const hyperline_quantized_layer& layer, const Panel& panel, const 
             return multiply_panel<after, 1>(layer, panel, runs, rows);
         case 2:
             return multiply_panel<after, 2>(layer, panel, runs, rows);
-#if defined(__AVX512VNNI__) || defined(__ARM_NEON)
+#if HYPERLINE_LANES == 16 || defined(__ARM_NEON)
         case 3:
             return multiply_panel<after, 3>(layer, panel, runs, rows);
         default:

@@ -64,6 +64,15 @@ Number* Output(const Ort::KernelContext& context, size_t index, const Shape& sha
     return value ? static_cast<Number*>(value.GetTensorMutableRawData()) : nullptr;
 }
 
+[[noreturn]] inline void RefuseShape(const char* op, const char* name, const Tensor& tensor,
+                                     const std::string& wanted) {
+    Refuse(std::string(op) + ": " + name + " must be " + wanted + "; it is " + ToText(tensor.shape));
+}
+
+inline const float* Floats(const Tensor& tensor) {
+    return static_cast<const float*>(tensor.data);
+}
+
 template <typename Kernel>
 struct GuardedKernel : Kernel {
     using Kernel::Kernel;

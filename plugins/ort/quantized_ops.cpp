@@ -3,12 +3,12 @@
 #include "quantized_ops.h"
 
 #include <algorithm>
-#include <atomic>
 #include <initializer_list>
 #include <memory>
 #include <string>
 
 #include "hyperline/quantized.h"
+#include "parts.h"
 
 namespace hyperline {
 namespace {
@@ -20,43 +20,14 @@ constexpr int kQuantizedVersion = 1;  // as in plugins/__init__.py
 constexpr int64_t kProductsPerPart = 1 << 21;
 constexpr int64_t kWholeBlocks = 24;
 
-void Require(int status) {
-    if (status != HYPERLINE_OK) throw Ort::Exception(hyperline_status_text(status), ORT_FAIL);
-}
-
 struct FreeWeight {
     void operator()(hyperline_quantized_weight* weight) const { hyperline_quantized_free(weight); }
 };
 using Weight = std::unique_ptr<hyperline_quantized_weight, FreeWeight>;
 
-// Calls run(first, last) on the threads of the session until 0 .. count is done. It returns a status.
-template <typename Run>
-void InParts(const Ort::KernelContext& context, int64_t count, int64_t products_each, const Run& run) {
-    if (count == 0) return;
-    const int64_t wanted = kProductsPerPart / products_each / kWholeBlocks;
-    struct Parts {
-        const Run& run;
-        int64_t count, each;
-        std::atomic<int> status{HYPERLINE_OK};
-    } parts{run, count, std::max<int64_t>(1, wanted) * kWholeBlocks};
-    const auto number = static_cast<size_t>((count + parts.each - 1) / parts.each);
-    const auto one = [](void* self, size_t part) {
-        Parts& of = *static_cast<Parts*>(self);
-        const int64_t first = static_cast<int64_t>(part) * of.each;
-        const int status = of.run(first, std::min(first + of.each, of.count));
-        if (status != HYPERLINE_OK) of.status = status;
-    };
-    // as many batches as parts: a thread that is held up is overtaken
-    context.ParallelFor(one, number, number, &parts);
-    Require(parts.status);
-}
-
-[[noreturn]] void RefuseShape(const char* op, const char* name, const Tensor& tensor, const std::string& wanted) {
-    Refuse(std::string(op) + ": " + name + " must be " + wanted + "; it is " + ToText(tensor.shape));
-}
-
-const float* Floats(const Tensor& tensor) {
-    return static_cast<const float*>(tensor.data);
+// Rows or samples of a part, each of so many products.
+int64_t PartOf(int64_t products_each) {
+    return std::max<int64_t>(1, kProductsPerPart / products_each / kWholeBlocks) * kWholeBlocks;
 }
 
 // What a function's name says about its results.
@@ -138,7 +109,7 @@ class LinearKernel {
         int64_t rows = 1;
         for (size_t axis = 0; axis + 1 < shape.size(); ++axis) rows *= shape[axis];
         const int64_t bias_stride = one_row ? 0 : O;
-        InParts(context, rows, I * O, [&](int64_t first, int64_t last) {
+        InParts(context, rows, PartOf(I * O), [&](int64_t first, int64_t last) {
             const hyperline_quantized_rows part = {last - first,
                                                    Floats(x) + first * I,
                                                    Floats(bias) + first * bias_stride,
@@ -199,7 +170,7 @@ class BlockConvKernel {
         const float* residual = Residual(context, Name(), after, 6, {K, W, O});
         const hyperline_quantized_block block = {
             K, W, Floats(past), Floats(x), Floats(bias), after, residual, Output<float>(context, 0, {K, W, O})};
-        InParts(context, K ? W : 0, K * 9 * I * O, [&](int64_t first, int64_t last) {
+        InParts(context, K ? W : 0, PartOf(K * 9 * I * O), [&](int64_t first, int64_t last) {
             return hyperline_quantized_block_conv(&layer, &block, first, last);
         });
     }

@@ -11,6 +11,7 @@
 #include <random>
 #include <vector>
 
+#include "hyperline/fused.h"
 #include "hyperline/ops.h"
 #include "kernels.h"
 
@@ -210,6 +211,114 @@ double worst_decay_error(const hyperline::Kernels& kernels) {
     return worst;
 }
 
+bool near(const char* set, const char* name, const Array& got, const Numbers& expected, double bar) {
+    for (size_t i = 0; i < expected.size(); i++) {
+        if (std::abs(got.data[i] - expected[i]) <= bar * (1.0 + std::abs(expected[i]))) continue;
+        std::printf("%s: %s[%zu] is %.9g, not %.9g\n", set, name, i, static_cast<double>(got.data[i]), expected[i]);
+        return false;
+    }
+    return true;
+}
+
+double silu(double v) {
+    return v / (1.0 + std::exp(-v));
+}
+
+bool check_norm(const hyperline::Kernels& kernels, Random& random, int32_t after) {
+    const int64_t R = random.integer(1, 11), C = random.integer(2, 70);
+    const bool add = random.coin();
+    const Array x = random.numbers(R * C, 3.0), addend = random.numbers(R * C), scale = random.numbers(C);
+    const Array bias = random.numbers(C), gate = random.numbers(R * C, 0.0, 5.0), keep = random.numbers(R);
+    Array y(R * C);
+    for (int64_t r = 0; r < R; r++) keep.data[r] = keep.data[r] > -0.5f ? 1.0f : 0.0f;
+    kernels.norm({R, C, x.data.get(), add ? addend.data.get() : nullptr, scale.data.get(), bias.data.get(),
+                  keep.data.get(), gate.data.get(), 1e-2f, after, y.data.get()});
+    Numbers expected(R * C);
+    for (int64_t r = 0; r < R; r++) {
+        const auto value = [&](int64_t c) { return x.data[r * C + c] + (add ? double{addend.data[r * C + c]} : 0.0); };
+        double mean = 0.0, variance = 0.0;
+        for (int64_t c = 0; c < C; c++) mean += value(c) / static_cast<double>(C);
+        for (int64_t c = 0; c < C; c++) variance += (value(c) - mean) * (value(c) - mean) / static_cast<double>(C);
+        for (int64_t c = 0; c < C; c++) {
+            double& v = expected[r * C + c];
+            v = (value(c) - mean) / std::sqrt(variance + 1e-2) * scale.data[c] + bias.data[c];
+            if (after == HYPERLINE_NORM_RELU) v = keep.data[r] == 0.0f ? 0.0 : std::max(v, 0.0);
+            if (after == HYPERLINE_NORM_SILU) v = silu(v);
+            if (after == HYPERLINE_NORM_GATED) v *= silu(gate.data[r * C + c]);
+        }
+    }
+    return near(kernels.name, "norm", y, expected, 1e-4);
+}
+
+bool check_centred_linear(const hyperline::Kernels& kernels, Random& random) {
+    const int64_t R = random.integer(1, 60), I = random.integer(1, 40), O = random.integer(1, 150);
+    const Array x = random.numbers(R * I), mean = random.numbers(I), weight = random.numbers(I * O);
+    const Array bias = random.numbers(O);
+    Array y(R * O), workspace(kernels.centred_workspace(I));
+    kernels.centred_linear({R, I, O, x.data.get(), mean.data.get(), weight.data.get(), bias.data.get(), y.data.get()},
+                           workspace.data.get());
+    Numbers expected(R * O);
+    for (int64_t r = 0; r < R; r++) {
+        for (int64_t o = 0; o < O; o++) {
+            double& v = expected[r * O + o] = bias.data[o];
+            for (int64_t i = 0; i < I; i++) v += (double{x.data[r * I + i]} - mean.data[i]) * weight.data[i * O + o];
+        }
+    }
+    return near(kernels.name, "first product", y, expected, 1e-4);
+}
+
+bool check_pool(const hyperline::Kernels& kernels, Random& random) {
+    const int64_t K = 2 * random.integer(1, 3), W = 2 * random.integer(1, 6), C = random.integer(1, 40);
+    const Array x = random.numbers(K * W * C), mask = random.numbers(K * W);
+    for (int64_t p = 0; p < K * W; p++) {
+        mask.data[p] = mask.data[p] > 0.0f ? 1.0f : 0.0f;
+        for (int64_t c = 0; c < C; c++) x.data[p * C + c] *= mask.data[p];
+    }
+    Array y(K / 2 * (W / 2) * C), coarse(K / 2 * (W / 2));
+    kernels.pool({K, W, C, x.data.get(), mask.data.get(), y.data.get(), coarse.data.get()}, 0, K / 2);
+    Numbers means(y.size), any(coarse.size);
+    for (int64_t cell = 0; cell < coarse.size; cell++) {
+        const int64_t first = cell / (W / 2) * 2 * W + cell % (W / 2) * 2;
+        double count = 0.0;
+        for (int64_t p : {first, first + 1, first + W, first + W + 1}) {
+            count += mask.data[p];
+            for (int64_t c = 0; c < C; c++) means[cell * C + c] += x.data[p * C + c];
+        }
+        for (int64_t c = 0; c < C; c++) means[cell * C + c] /= std::max(count, 1.0);
+        any[cell] = count > 0.0 ? 1.0 : 0.0;
+    }
+    return near(kernels.name, "mean of a cell", y, means, 1e-6) && near(kernels.name, "mask", coarse, any, 0.0);
+}
+
+bool check_decide(const hyperline::Kernels& kernels, Random& random) {
+    const int64_t P = random.integer(1, 9), classes = random.coin() ? random.integer(1, 20) : random.integer(1, 255);
+    const Array logits = random.numbers(P * classes, 0.0, 3.0);
+    for (int64_t i = 0; i < logits.size; i++) logits.data[i] = std::round(logits.data[i]);  // equal ones are common
+    const std::unique_ptr<uint8_t[]> valid(new uint8_t[P]), labels(new uint8_t[P]);
+    for (int64_t p = 0; p < P; p++) valid[p] = random.coin();
+    Array confidence(P);
+    kernels.decide({P, classes, logits.data.get(), valid.get(), labels.get(), confidence.data.get()});
+    Numbers expected(P);
+    for (int64_t p = 0; p < P; p++) {
+        const float* const row = logits.data.get() + p * classes;
+        const float* const best = std::max_element(row, row + classes);
+        double sum = 0.0;
+        for (int64_t c = 0; c < classes; c++) sum += std::exp(double{row[c]} - *best);
+        expected[p] = valid[p] ? 1.0 / sum : 0.0;
+        if (labels[p] == (valid[p] ? best - row + 1 : 0)) continue;
+        std::printf("%s: class %d of %lld\n", kernels.name, labels[p], static_cast<long long>(classes));
+        return false;
+    }
+    return near(kernels.name, "confidence", confidence, expected, 1e-5);
+}
+
+bool check_fused(const hyperline::Kernels& kernels, Random& random) {
+    for (int32_t after = HYPERLINE_NORM_AS_IS; after <= HYPERLINE_NORM_GATED; after++) {
+        if (!check_norm(kernels, random, after)) return false;
+    }
+    return check_centred_linear(kernels, random) && check_pool(kernels, random) && check_decide(kernels, random);
+}
+
 bool supported(const hyperline::Kernels* kernels) {
 #if defined(__x86_64__)
     if (kernels == &hyperline::avx512::kernels) {
@@ -233,15 +342,16 @@ int main(int count, char** arguments) {
         Random random{std::mt19937(1)};
         for (int i = 0; i < cases; i++) {
             const Case c(random);
-            if (!check(*kernels, c, plain_loops(c))) return 1;
+            if (!check(*kernels, c, plain_loops(c)) || !check_fused(*kernels, random)) return 1;
         }
         const double error = worst_decay_error(*kernels);
         if (!(error <= 2.0)) {
             std::printf("%s: the exponential is off by %.2f units in the last place\n", kernels->name, error);
             return 1;
         }
-        std::printf("%s: %d random scans and their gradients agree; exponential within %.2f units\n", kernels->name,
-                    cases, error);
+        std::printf(
+            "%s: %d random scans with their gradients and fused functions agree; exponential within %.2f units\n",
+            kernels->name, cases, error);
     }
 
     // Through the C interface: threads, and what it refuses.
