@@ -244,7 +244,7 @@ class _Calibration:
 
     def _observe(self, layers: list[Layer]) -> _Seen:
         """Stream all lines through the float32 model and watch the first half."""
-        scans = [node for node in self.model.graph.node if node.op_type == "SelectiveScan"]
+        scans = [node for node in self.model.graph.node if node.op_type == "ProjectedScan"]
         biases = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in self.model.graph.initializer}
         read = [name for layer in layers for name in layer.reads if name not in biases]
         deltas = [node.input[1] for node in scans]
@@ -268,7 +268,8 @@ class _Calibration:
             for layer in layers:
                 seen.observers[layer.name].see(tensors[layer.inputs[-1]])
             for node, observer in zip(scans, seen.steps.values(), strict=True):
-                observer.see(np.logaddexp(0.0, tensors[node.input[1]] + biases[node.input[6]]))
+                bias = biases[node.input[4]]
+                observer.see(np.logaddexp(0.0, tensors[node.input[1]][..., : len(bias)] + bias))
             for name, observer in seen.states.items():
                 observer.see(tensors[name])
             if index + 1 in marks:

@@ -20,6 +20,7 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from hyperline.bundle.card import LINES_INPUT, LOGITS_OUTPUT
 from hyperline.errors import HyperlineError
+from hyperline.plugins.fused_functions import expand_fused
 from hyperline.plugins.onnx_functions import add_functions
 
 _FULL, _HALF = TensorProto.FLOAT, TensorProto.FLOAT16
@@ -41,8 +42,8 @@ _RULES = {
     for rule, operators in (
         (_Rule.HALF, "Conv Gemm MatMul"),
         (_Rule.FULL, "Cast ConstantOfShape ExpertGate LayerNormalization ReduceMax ReduceSum Softmax"),
-        (_Rule.FOLLOW, "Add ArgMax Clip Concat Div Greater Mul Pad Pow Relu Reshape Sigmoid Slice Split Squeeze Sub"),
-        (_Rule.FOLLOW, "Sum Tanh Transpose Unsqueeze Where"),
+        (_Rule.FOLLOW, "Add ArgMax Clip Concat Div Greater Mul Pad Pow Relu Reshape Shape Sigmoid"),
+        (_Rule.FOLLOW, "Slice Split Squeeze Sub Sum Tanh Transpose Unsqueeze Where"),
         (_Rule.SCAN, "SelectiveScan"),
     )
     for operator in operators.split()
@@ -67,7 +68,7 @@ def half_model(model: bytes) -> bytes:
     try:
         step = onnx.load_from_string(model)
         # a bundle of an earlier release has bodies that take float32 alone
-        step = onnx.shape_inference.infer_shapes(add_functions(step), strict_mode=True)
+        step = onnx.shape_inference.infer_shapes(add_functions(expand_fused(step)), strict_mode=True)
     except Exception as error:  # protobuf and onnx share no base class
         reason = str(error).strip().partition("\n")[0]
         raise HyperlineError(

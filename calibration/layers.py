@@ -108,7 +108,7 @@ _SCAN = "makes the step size, B or C of a scan, whose state keeps every error"
 _ROUTER = "decides which experts see a block"
 _VARIABLE = "its weights depend on the block"
 _DEPTHWISE = "depthwise: nine products a channel, less than the quantisation costs"
-_LINEAR_STEPS = ("Gemm", "MatMul", "Sub", "Add", "Mul", "Where", "Reshape", "Unsqueeze", "Squeeze", "Transpose")
+_LINEAR_STEPS = ("CentredLinear", "Gemm", "MatMul", "Sub", "Add", "Mul", "Reshape", "Unsqueeze", "Squeeze", "Transpose")
 
 
 class _Finder:
@@ -131,6 +131,8 @@ class _Finder:
         layers: list[Layer] = []
         floats: list[FloatLayer] = []
         for node in self.graph.node:
+            if node.op_type == "CentredLinear":
+                floats.append(FloatLayer(node.name, _SPECTRA))
             if node.op_type not in ("Gemm", "MatMul", "Conv"):
                 continue
             found = self._convolution(node) if node.op_type == "Conv" else self._linear(node)
@@ -144,7 +146,7 @@ class _Finder:
         attributes = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
         if node.input[1] not in self.weights:
             return _ROUTER if self._feeds(node, "ExpertGate", depth=2) else _VARIABLE
-        if self._feeds(node, "SelectiveScan", depth=1):
+        if self._feeds(node, "ProjectedScan", depth=1):
             return _SCAN
         if self._feeds(node, "ExpertGate", depth=1):
             return _ROUTER
@@ -276,7 +278,7 @@ class _Finder:
         above = self.producer.get(name)
         if above is None or above.op_type not in _LINEAR_STEPS:
             return False
-        return any(map(self._reads_spectra, above.input[1:] if above.op_type == "Where" else above.input))
+        return any(map(self._reads_spectra, above.input))
 
 
 def _layer_name(node: onnx.NodeProto) -> str:

@@ -24,8 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hyperline.export.step_ops import StepOps
 from hyperline.train.model import MambaMoE, MixtureBlock, ResidualUnit
-from hyperline.train.ops import Ops
 from hyperline.train.ssm import BlockConv, Direction, SpatialExpert, SpectralExpert
 
 # Runtimes block the channels of a convolution by the width of a vector register; other counts take a slow path.
@@ -66,13 +66,11 @@ class StepScan(nn.Module):
     A: Tensor
     D: Tensor
     delta_bias: Tensor
-    delta_weight: Tensor
-    B_weight: Tensor
-    C_weight: Tensor
+    weight: Tensor
 
     def __init__(
         self,
-        ops: Ops,
+        ops: StepOps,
         weights: tuple[Tensor, Tensor, Tensor],
         parameters: tuple[Tensor, Tensor, Tensor],
         reverse: bool,
@@ -89,8 +87,7 @@ class StepScan(nn.Module):
         self.ops = ops
         self.reverse = reverse
         A_log, D, delta_bias = parameters
-        values = {"A": -torch.exp(A_log), "D": D, "delta_bias": delta_bias}
-        values |= dict(zip(("delta_weight", "B_weight", "C_weight"), (weight.T for weight in weights), strict=True))
+        values = {"A": -torch.exp(A_log), "D": D, "delta_bias": delta_bias, "weight": torch.cat(weights).T}
         for name, value in values.items():
             self.register_buffer(name, value.detach().float().contiguous())
 
@@ -106,10 +103,10 @@ class StepScan(nn.Module):
         Returns:
             y (S, L, I) and h (S, I, N).
         """
-        delta, B, C = v @ self.delta_weight, v @ self.B_weight, v @ self.C_weight
         if h0 is None:
             h0 = self.A.new_zeros(1, *self.A.shape)
-        return self.ops.selective_scan(u, delta, self.A, B, C, self.D, self.delta_bias, h0, mask, self.reverse)
+        parameters = (self.A, self.D, self.delta_bias)
+        return self.ops.projected_scan(u, v @ self.weight, parameters, h0, mask, self.reverse)
 
 
 class StepSpectral(nn.Module):
@@ -119,7 +116,7 @@ class StepSpectral(nn.Module):
 
     def __init__(
         self,
-        ops: Ops,
+        ops: StepOps,
         expert: SpectralExpert,
         before: Callable[[Tensor], Tensor],
         after: Callable[[Tensor], Tensor],
@@ -127,6 +124,7 @@ class StepSpectral(nn.Module):
     ) -> None:
         """Fold into the expert what stands before and after it; all in float64."""
         super().__init__()
+        self.ops = ops
         inner = expert.out_proj.in_features
         self.tokens = tokens = (expert.groups, inner)
 
@@ -159,8 +157,9 @@ class StepSpectral(nn.Module):
         """Add to y (P, C) what the expert makes of x (P, C)."""
         u = F.silu(self.v(x)).unflatten(1, self.tokens)  # (P, G, I)
         everywhere = u.new_ones(1, 1)
-        scanned = self.scans[0](u, u, everywhere)[0] + self.scans[1](u, u, everywhere)[0]
-        return torch.addmm(y, self.norm(scanned).flatten(1) * F.silu(self.z(x)), self.leave)
+        forward, backward = (scan(u, u, everywhere)[0] for scan in self.scans)
+        gated = self.ops.norm(forward, self.norm, addend=backward, gate=self.z(x))
+        return torch.addmm(y, gated, self.leave)
 
 
 class StepMixture(nn.Module):
@@ -172,7 +171,7 @@ class StepMixture(nn.Module):
     leave: Tensor
     own: Tensor
 
-    def __init__(self, ops: Ops, block: MixtureBlock) -> None:
+    def __init__(self, ops: StepOps, block: MixtureBlock) -> None:
         super().__init__()
         self.ops = ops
         self.top_k = block.top_k
@@ -230,7 +229,7 @@ class StepMixture(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
         """Mix x (P, C), of which valid (K, W) says what to look at; returns the same shape and the next state."""
-        n = self.norm(x)
+        n = self.ops.norm(x, self.norm)
         weight = valid.reshape(1, -1)  # (1, P)
         weight = weight / weight.sum().clamp(min=1.0)
         share = weight.sum(1, keepdim=True)  # 1, or 0 where nothing is valid
@@ -243,7 +242,7 @@ class StepMixture(nn.Module):
         scanned, following = self._scan(self.v(n).unflatten(0, (valid.shape[0], -1)), valid, active, state)
         leave = self.own @ gate.reshape(-1, 1) * self.leave
         x = torch.addmm(y, scanned.flatten(0, 1) * F.silu(self.z(n)), leave)
-        return x + self.narrow(_gelu(self.widen(self.mlp_norm(x)))), following
+        return x + self.narrow(_gelu(self.widen(self.ops.norm(x, self.mlp_norm)))), following
 
     def _scan(self, v: Tensor, valid: Tensor, active: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
         """Convolve and scan v (K, W, all I and padding); returns (K, W, all I), normalised, and the next state."""
@@ -260,7 +259,8 @@ class StepMixture(nn.Module):
         for index, (name, scan) in enumerate(self.experts.items()):
             beside, mask = (v, valid) if index < 2 else (turned, valid.T)
             y, h = scan(inputs[index], beside, mask * chosen[index], state.get(f"{name}.scan"))
-            outputs.append(self.norms[index](y))
+            norm: Any = self.norms[index]
+            outputs.append(self.ops.norm(y, norm))
             if f"{name}.scan" in state:
                 following[f"{name}.scan"] = h
         back = torch.cat(outputs[2:], dim=-1).transpose(0, 1)
@@ -297,8 +297,9 @@ class StepConv(nn.Module):
 class StepNetwork(nn.Module):
     """`MambaMoE.classify` for one block of lines, without what only training looks at."""
 
-    def __init__(self, network: MambaMoE, ops: Ops) -> None:
+    def __init__(self, network: MambaMoE, ops: StepOps) -> None:
         super().__init__()
+        self.ops = ops
         self.stem_norm = network.stem_norm
         self.lift = network.lift
         self.encoder = nn.ModuleList(StepMixture(ops, block) for block in network.encoder)  # type: ignore[arg-type]
@@ -317,14 +318,16 @@ class StepNetwork(nn.Module):
         Returns:
             logits (P, classes), and the next state.
         """
-        full = torch.where(valid.reshape(-1, 1), F.relu(self.stem_norm(stem)), 0.0)
+        mask = valid.to(stem.dtype)
+        full = self.ops.norm(stem, self.stem_norm, keep=mask.reshape(-1, 1))
         following: dict[str, Tensor] = {}
-        level, mask = full, valid.to(stem.dtype)
+        level = full
         levels = []
         for scale, block in enumerate(self.encoder):
             if scale:
-                level = self.lift[scale - 1](level) * mask.reshape(-1, 1)
-            level, mask = _pool(level, mask)
+                lift: Any = self.lift[scale - 1]
+                level = self.ops.norm(lift[0](level), lift[1], keep=mask.reshape(-1, 1))
+            level, mask = self.ops.pool(level, mask)
             mixed, carried = block(level, mask, _under(state, f"encoder{scale}"))
             following |= {f"encoder{scale}.{key}": tensor for key, tensor in carried.items()}
             levels.append(mixed.unflatten(0, (mask.shape[0], -1)))
@@ -339,10 +342,12 @@ class StepNetwork(nn.Module):
             following |= {f"refine{scale}.{key}": tensor for key, tensor in carried.items()}
         assert fused is not None
         seen = _add_doubled(full.unflatten(0, (valid.shape[0], -1)), fused)
-        return self.heads[0](seen.flatten(0, 1)), {name: following[name] for name in state}
+        head: Any = self.heads[0]
+        logits = head[4](self.ops.norm(head[1](seen.flatten(0, 1)), head[2], silu=True))
+        return logits, {name: following[name] for name in state}
 
 
-def _scan_of(ops: Ops, expert: SpatialExpert, direction: Direction, first: int, inputs: int) -> StepScan:
+def _scan_of(ops: StepOps, expert: SpatialExpert, direction: Direction, first: int, inputs: int) -> StepScan:
     """Make the scan of an expert whose channels start at ``first`` of ``inputs``."""
     step, B, C = expert.x_proj.weight.split([expert.rank, expert.state, expert.state])
     others = (first, inputs - first - expert.x_proj.in_features)
@@ -364,24 +369,6 @@ def _convolve(x: Tensor, past: Tensor, weight: Tensor, bias: Tensor | None) -> T
 def _rows_of(image: Tensor) -> Tensor:
     """Lay out (1, C, K, W) as (K, W, C)."""
     return image.permute(0, 2, 3, 1).squeeze(0)
-
-
-def _pool(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Average the valid pixels of every 2x2 cell.
-
-    Two sums, each over one axis: runtimes have a fast path for those, and none for two axes at once.
-
-    Args:
-        x: (P, C), zero where not valid.
-        mask: (K, W), 1 where valid.
-
-    Returns:
-        (P / 4, C), zero where no pixel of the cell is valid, and the mask of the cells (K / 2, W / 2).
-    """
-    half, channels = mask.shape[0] // 2, x.shape[1]
-    count = mask.unflatten(0, (half, 2)).sum(1).unflatten(1, (-1, 2)).sum(2)
-    cells = x.reshape(half, 2, -1).sum(1).reshape(-1, 2, channels).sum(1)
-    return cells / count.clamp(min=1.0).reshape(-1, 1), (count > 0).to(x.dtype)
 
 
 def _add_doubled(x: Tensor, coarse: Tensor) -> Tensor:

@@ -33,51 +33,13 @@ from hyperline.bundle.card import (
 )
 from hyperline.export.arithmetic import step_arithmetic
 from hyperline.export.folded import StepNetwork
-from hyperline.plugins import DOMAIN, OPS_VERSION
+from hyperline.export.step_ops import StepOps, SymbolicStepOps, TorchStepOps
+from hyperline.plugins import OPS_VERSION
+from hyperline.plugins.fused_functions import drop_unread_states
 from hyperline.plugins.onnx_functions import OPSET, add_functions
 from hyperline.plugins.onnxruntime_ops import OPS_VERSION_KEY
 from hyperline.train.model import MULTIPLE, MambaMoE, check_block_lines
 from hyperline.train.ops import Ops
-
-
-class SymbolicOps:
-    """The two operators as nodes of the exported graph; see `hyperline.train.ops.Ops`."""
-
-    def selective_scan(
-        self,
-        u: Tensor,
-        delta: Tensor,
-        A: Tensor,
-        B: Tensor,
-        C: Tensor,
-        D: Tensor,
-        delta_bias: Tensor,
-        h0: Tensor,
-        mask: Tensor,
-        reverse: bool,
-    ) -> tuple[Tensor, Tensor]:
-        """Emit a ``SelectiveScan`` node."""
-        y, h = torch.onnx.ops.symbolic_multi_out(
-            f"{DOMAIN}::SelectiveScan",
-            (u, delta, A, B, C, D, delta_bias, h0, mask),
-            {"reverse": int(reverse)},
-            dtypes=(u.dtype, u.dtype),
-            shapes=(u.shape, (u.shape[0], *A.shape)),
-            version=OPS_VERSION,
-        )
-        return y, h
-
-    def expert_gate(self, logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Emit an ``ExpertGate`` node."""
-        weights, active = torch.onnx.ops.symbolic_multi_out(
-            f"{DOMAIN}::ExpertGate",
-            (logits,),
-            {"k": k},
-            dtypes=(logits.dtype, logits.dtype),
-            shapes=(logits.shape, logits.shape),
-            version=OPS_VERSION,
-        )
-        return weights, active
 
 
 class StreamingStep(nn.Module):
@@ -89,21 +51,26 @@ class StreamingStep(nn.Module):
     """
 
     mean: Tensor
+    first: Tensor
+    first_bias: Tensor
 
     def __init__(self, network: MambaMoE, block_lines: int, ops: Ops | None = None) -> None:
         super().__init__()
-        self.network = StepNetwork(network, SymbolicOps() if ops is None else ops)
+        self.ops: StepOps = SymbolicStepOps() if ops is None else TorchStepOps(ops)
+        self.network = StepNetwork(network, self.ops)
         self.block_lines = block_lines
         self.state_names = tuple(spec.name for spec in network.state_specs())
         self.register_buffer("mean", network.mnf_mean.clone())
         projection, weight = network.mnf_projection.T.double(), network.stem.weight.detach().double()
-        self.components: nn.Linear | None = None
+        self.stem: nn.Linear | None = None
         if projection.numel() + weight.numel() < weight.shape[0] * projection.shape[1]:
             padding = -projection.shape[0] % 16  # matrix products run in vectors; what is made of a zero is zero
-            self.components = _linear(F.pad(projection, (0, 0, 0, padding)))
+            first, bias = F.pad(projection, (0, 0, 0, padding)), None
             self.stem = _linear(F.pad(weight, (0, padding)), network.stem.bias)
         else:
-            self.stem = _linear(weight @ projection, network.stem.bias)
+            first, bias = weight @ projection, network.stem.bias
+        self.register_buffer("first", first.T.float().contiguous())  # (bands, outputs)
+        self.register_buffer("first_bias", first.new_zeros(len(first)).float() if bias is None else bias.detach())
 
     def forward(self, lines: Tensor, valid: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """Classify one block.
@@ -117,14 +84,12 @@ class StreamingStep(nn.Module):
             labels (K, W) uint8, 0 where not valid; confidence (K, W), the softmax of the label, 0 where not
             valid; logits (K, W, classes); and the next states.
         """
-        spectra = (lines - self.mean).flatten(0, 1)  # (K W, bands)
-        if self.components is not None:
-            spectra = self.components(spectra)
-        logits, following = self.network(self.stem(spectra), valid, dict(zip(self.state_names, states, strict=True)))
+        stem = self.ops.centred_linear(lines.flatten(0, 1), self.mean, self.first, self.first_bias)  # (K W, …)
+        if self.stem is not None:
+            stem = self.stem(stem)
+        logits, following = self.network(stem, valid, dict(zip(self.state_names, states, strict=True)))
         logits = logits.unflatten(0, (self.block_lines, -1))
-        probability, index = torch.softmax(logits, dim=-1).max(dim=-1)
-        labels = torch.where(valid, index + 1, 0).to(torch.uint8)
-        confidence = torch.where(valid, probability, 0.0)
+        labels, confidence = self.ops.decide(logits, valid)
         return labels, confidence, logits, *following.values()
 
 
@@ -201,7 +166,7 @@ def export_step(network: MambaMoE, block_lines: int, class_names: Sequence[str])
     assert program is not None
     model = add_functions(program.model_proto)
     _make_readable(model)
-    _lighten(model.graph)
+    drop_unread_states(model.graph)
     arithmetic = step_arithmetic(network, block_lines)
     onnx.helper.set_model_props(
         model,
@@ -262,27 +227,6 @@ def _make_readable(model: onnx.ModelProto) -> None:
     graph.name = "hyperline_step"
     model.producer_name = "hyperline"
     model.producer_version = __version__
-
-
-def _lighten(graph: onnx.GraphProto) -> None:
-    """Leave out what only costs time.
-
-    - The last state of a scan that nobody reads: written out, those of the spectral experts alone are 5 MB a block.
-    - An ``Add`` before a norm becomes a ``Sum``. They mean the same, but ONNX Runtime fuses the former with the norm
-      into a kernel that takes twice as long, on rows of 16 numbers, as the two apart.
-    """
-    read = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
-    norms = {node.input[0] for node in graph.node if node.op_type == "LayerNormalization"}
-    unread = set()
-    for node in graph.node:
-        if node.op_type == "SelectiveScan" and node.output[1] not in read:
-            unread.add(node.output[1])
-            node.output[1] = ""
-        elif node.op_type == "Add" and node.output[0] in norms:
-            node.op_type = "Sum"
-    kept = [info for info in graph.value_info if info.name not in unread]
-    del graph.value_info[:]
-    graph.value_info.extend(kept)
 
 
 def _layer(name: str) -> str:

@@ -13,6 +13,7 @@ import onnx.inliner
 
 from hyperline.errors import HyperlineError
 from hyperline.plugins import DOMAIN, OPS_VERSION
+from hyperline.plugins.fused_functions import expand_fused
 
 # From here on the parser takes a plugin, if it is loaded, in place of a model-local function of the same name.
 _PLUGIN_OVER_FUNCTION = (10, 7)
@@ -55,6 +56,7 @@ def tensorrt_graph(model: bytes, form: GraphForm) -> bytes:
             graph = onnx.inliner.inline_local_functions(graph)
             onnx.checker.check_model(graph, full_check=True)
         else:
+            graph = expand_fused(graph)  # a scan within a function would be no plugin
             _mark_plugins(graph, keep_bodies=form is GraphForm.PLUGIN_OR_BODY)
     except Exception as error:  # protobuf and onnx share no base class
         reason = str(error).strip().partition("\n")[0]

@@ -55,8 +55,8 @@ def test_the_folded_step_equals_the_network(name, share):
 
 
 def test_the_noise_map_and_the_first_layer_are_one_product_only_where_that_is_less_work():
-    assert StreamingStep(network_of("many bands"), 8, TorchOps()).components is not None
-    assert StreamingStep(network_of("few bands"), 8, TorchOps()).components is None
+    assert StreamingStep(network_of("many bands"), 8, TorchOps()).stem is not None
+    assert StreamingStep(network_of("few bands"), 8, TorchOps()).stem is None
 
 
 def test_the_arithmetic_of_a_step_grows_with_its_lines_and_counts_every_scan():

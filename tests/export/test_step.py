@@ -12,7 +12,8 @@ from hyperline.errors import InputError
 from hyperline.export.arithmetic import step_arithmetic
 from hyperline.export.parity import check_parity, classify
 from hyperline.export.step import export_step, state_tensors
-from hyperline.plugins.onnx_functions import DOMAIN, OPSET
+from hyperline.plugins import DOMAIN, FUSED_DOMAIN
+from hyperline.plugins.onnx_functions import OPSET
 from hyperline.train.ops import TorchOps
 
 
@@ -112,11 +113,15 @@ def test_two_runs_of_one_input_are_equal_to_the_bit(network, session, excerpt):
 
 
 def test_every_operator_of_ours_has_a_body_and_all_others_are_standard(model):
-    ours = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
-    bodies = {function.name for function in model.functions if function.domain == DOMAIN}
-    assert ours == {"SelectiveScan", "ExpertGate"} == bodies
-    assert {node.domain for node in model.graph.node} == {"", DOMAIN}
-    assert {(entry.domain, entry.version) for entry in model.opset_import} == {("", OPSET), (DOMAIN, 1)}
+    nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    bodies = {(function.domain, function.name) for function in model.functions}
+    assert {(node.domain, node.op_type) for node in nodes if node.domain} == bodies
+    assert {name for domain, name in bodies if domain == DOMAIN} == {"SelectiveScan", "ExpertGate"}
+    assert {(entry.domain, entry.version) for entry in model.opset_import} == {
+        ("", OPSET),
+        (DOMAIN, 1),
+        (FUSED_DOMAIN, 1),
+    }
 
 
 def test_inputs_and_outputs_follow_the_contract(network, model):
@@ -156,7 +161,7 @@ def test_metadata_says_what_a_bare_file_needs(network, model):
 def test_nodes_are_named_after_their_layer_each_once(model):
     names = [node.name for node in model.graph.node]
     assert len(set(names)) == len(names)
-    assert "encoder.2.experts.along_track/SelectiveScan" in names
+    assert "encoder.2.experts.along_track/ProjectedScan" in names
     assert "refine.0.first/Conv" in names
 
 
@@ -168,7 +173,7 @@ def test_the_file_does_not_tell_of_the_machine_that_wrote_it(model):
 
 
 def test_a_last_state_that_nobody_reads_is_not_computed(network, model):
-    scans = [node for node in model.graph.node if node.op_type == "SelectiveScan"]
+    scans = [node for node in model.graph.node if node.op_type == "ProjectedScan"]
     carried = [node.output[1] for node in scans if node.output[1]]
     assert len(scans) == 18
     assert sorted(carried) == sorted(state.output for state in state_tensors(network) if state.output.endswith(".scan"))
