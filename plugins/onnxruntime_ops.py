@@ -17,8 +17,12 @@ OPS_VERSION_KEY = "hyperline.ops_version"
 _LOG = logging.getLogger(__name__)
 
 
-def register_native_ops(options: onnxruntime.SessionOptions) -> None:
+def register_native_ops(options: onnxruntime.SessionOptions, gpu: bool = False) -> None:
     """Let sessions made with these options run our operators natively.
+
+    Args:
+        options: of the sessions.
+        gpu: whether they run on a GPU: then what has a kernel for the CPU alone runs as its body.
 
     Raises:
         HyperlineError: the library is not installed, or this onnxruntime does not take it.
@@ -29,6 +33,8 @@ def register_native_ops(options: onnxruntime.SessionOptions) -> None:
             f"{ORT_LIBRARY} is not installed; install hyperline again where g++ and ONNX Runtime's headers "
             "(libonnxruntime-dev) are found"
         )
+    if gpu:
+        options.add_session_config_entry("hyperline.gpu", "1")  # plugins/ort/ops.cpp reads it
     try:
         options.register_custom_ops_library(str(library))
     except Exception as error:  # onnxruntime's errors share no base class
@@ -39,14 +45,14 @@ def register_native_ops(options: onnxruntime.SessionOptions) -> None:
         ) from error
 
 
-def try_native_ops(options: onnxruntime.SessionOptions) -> bool:
+def try_native_ops(options: onnxruntime.SessionOptions, gpu: bool = False) -> bool:
     """Do the same where it can be done, and say in the log why not where it cannot.
 
     Returns:
         Whether the operators are registered.
     """
     try:
-        register_native_ops(options)
+        register_native_ops(options, gpu)
     except HyperlineError as error:
         _LOG.warning("models run on their function bodies, some times slower: %s", error)
         return False

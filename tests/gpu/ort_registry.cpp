@@ -19,6 +19,10 @@ const char* ToText(ONNXTensorElementDataType type) {
             return "float16";
         case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8:
             return "int8";
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8:
+            return "uint8";
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL:
+            return "bool";
         default:
             return "other";
     }
@@ -35,6 +39,10 @@ const OrtApi* GetApi(uint32_t) noexcept {
         made.ReleaseCustomOpDomain = [](OrtCustomOpDomain*) noexcept {};
         made.CustomOpDomain_Add = [](OrtCustomOpDomain*, const OrtCustomOp* op) noexcept -> OrtStatus* {
             added.push_back(op);
+            return nullptr;
+        };
+        made.HasSessionConfigEntry = [](const OrtSessionOptions*, const char*, int* found) noexcept -> OrtStatus* {
+            *found = 0;
             return nullptr;
         };
         made.AddCustomOpDomain = [](OrtSessionOptions*, OrtCustomOpDomain*) noexcept -> OrtStatus* { return nullptr; };

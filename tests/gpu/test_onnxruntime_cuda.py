@@ -99,7 +99,7 @@ def on_gpu(library):
     return lambda model, **entries: session(library, model, GPU, **entries)
 
 
-def test_the_library_offers_both_operators_for_both_providers_and_int8_layers_for_the_cpu(library, tmp_path):
+def test_the_library_offers_both_operators_for_both_providers_and_all_else_for_the_cpu(library, tmp_path):
     compiler = os.environ.get("CXX") or shutil.which("c++")
     folders = [ROOT / "build/onnxruntime/usr/include/onnxruntime", Path("/usr/include/onnxruntime")]
     headers = [folder for folder in folders if (folder / "onnxruntime_c_api.h").is_file()]
@@ -111,7 +111,7 @@ def test_the_library_offers_both_operators_for_both_providers_and_int8_layers_fo
     lines = subprocess.run([program, library], check=True, capture_output=True, text=True).stdout.splitlines()
 
     f, h = "float32", "float16"
-    expected = ["domain hyperline", "domain hyperline.quantized"]
+    expected = ["domain hyperline", "domain hyperline.quantized", "domain hyperline.fused"]
     for provider, number in ((CPU, f), (CPU, h), (GPU, f), (GPU, h)):
         scan = [number, number, f, number, number, f, f, f, f]
         expected.append(f"{provider} SelectiveScan: {' '.join(scan)} -> {number} {f}")
@@ -122,6 +122,10 @@ def test_the_library_offers_both_operators_for_both_providers_and_int8_layers_fo
         expected.append(f"{CPU} {name}: {linear}{more} -> {f}")
     expected += [f"{CPU} {name}: {convolution} -> {f}" for name in ("BlockConv", "BlockConvRelu")]
     expected.append(f"{CPU} BlockConvAdd: {convolution} {f} -> {f}")
+    for name, inputs in (("Norm", 3), ("NormRelu", 4), ("NormSilu", 3), ("SumNormGated", 5), ("CentredLinear", 4)):
+        expected.append(f"{CPU} {name}: {' '.join([f] * inputs)} -> {f}")
+    expected.append(f"{CPU} ProjectedScan: {' '.join([f] * 7)} -> {f} {f}")
+    expected += [f"{CPU} Pool: {f} {f} -> {f} {f}", f"{CPU} Decide: {f} bool -> uint8 {f}"]
     assert lines == expected
 
 

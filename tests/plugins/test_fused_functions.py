@@ -231,6 +231,28 @@ def test_a_shape_that_does_not_fit_is_refused(name, feeds, message):
         session_of(MODELS[name], "native").run(None, arrays)
 
 
+@pytest.mark.skipif(find_library(ORT_LIBRARY) is None, reason=f"{ORT_LIBRARY} is not installed")
+def test_on_a_gpu_they_run_as_bodies():
+    model = MODELS["Norm"]
+    (body,) = (function for function in model.functions if function.name == "Norm")
+    wrong = onnx.ModelProto()
+    wrong.CopyFrom(model)
+    next(one for one in wrong.functions if one.name == body.name).node[0].attribute[0].i = 0  # the axis
+    feeds = {"x": np.eye(2, dtype=np.float32), "scale": np.ones(2, np.float32), "bias": np.arange(2, dtype=np.float32)}
+    answers = []
+    for gpu in (False, True):
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        register_native_ops(options, gpu)
+        try:
+            session = onnxruntime.InferenceSession(wrong.SerializeToString(), options)
+            answers.append(session.run(None, feeds)[0])
+        except Exception as error:  # onnxruntime's errors share no base class
+            answers.append(error)
+    close(answers[0], reference.norm(**feeds, epsilon=EPSILON))
+    assert isinstance(answers[1], Exception) or not np.allclose(answers[0], answers[1])
+
+
 def test_expanding_leaves_no_function_of_the_domain_and_changes_no_result():
     model = MODELS["ProjectedScan"]
     expanded = expand_fused(model)
