@@ -58,6 +58,8 @@ def inspect(file: Path, as_json: bool) -> None:
 def _show(correction: SensorCorrection, as_json: bool) -> None:
     import numpy as np
 
+    from hyperline.scenes.files import printable
+
     used = correction.used
     bad = 0 if correction.bad is None else int(np.count_nonzero(correction.bad[:, used]))
 
@@ -104,5 +106,6 @@ def _show(correction: SensorCorrection, as_json: bool) -> None:
         then = "makes a pixel invalid" if correction.on_saturation == "invalid" else "is counted"
         click.echo(f"saturation at {correction.saturation:g} counts {then}")
     for name, source in correction.provenance.items():
-        if isinstance(source, dict):
-            click.echo(f"{name}: {source['file']}, lines: {source['lines']}, SHA-256 {source['sha256'][:16]}…")
+        if isinstance(source, dict) and {"file", "lines", "sha256"} <= source.keys():
+            text = f"{name}: {source['file']}, lines: {source['lines']}, SHA-256 {str(source['sha256'])[:16]}…"
+            click.echo(printable(text))

@@ -5,6 +5,7 @@ Format: https://www.nv5geospatialsoftware.com/docs/ENVIHeaderFiles.html
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperline.errors import InputError
-from hyperline.scenes.files import reading
+from hyperline.scenes.files import printable, reading
 from hyperline.scenes.wavelengths import check_wavelengths, to_nanometres
 
 # ENVI's code -> NumPy's, for the real types; 6 and 9 are complex.
@@ -31,7 +32,12 @@ DATA_TYPES: Mapping[int, str] = {
 INTERLEAVES = ("bil", "bip", "bsq")
 _DATA_SUFFIXES = ("", ".img", ".raw", ".dat", ".bil", ".bip", ".bsq", ".bin")
 _TIFF_SUFFIXES = (".tif", ".tiff")
-# Only these must not be given twice: a sensor may repeat its own fields.
+# Several times what the wavelengths, widths and names of 4096 bands take.
+_MAX_BYTES = 1 << 20
+# A petabyte in bytes; products of what is below stay numbers that can be shown.
+_MAX_INTEGER = 10**15
+_INTEGER = re.compile(r"([+-]?)0*([0-9]+)")
+# Only these are kept, and must not be given twice: a sensor may repeat its own fields.
 _UNDERSTOOD = frozenset(
     {
         "samples",
@@ -175,8 +181,8 @@ def read_header(path: Path) -> EnviHeader:
         wavelengths, unit_notes = to_nanometres(written, fields.text("wavelength units", ""), path.name)
         notes.extend(unit_notes)
     factor = fields.number("reflectance scale factor", default=1.0)
-    if not (factor > 0 and np.isfinite(factor)):
-        raise fields.error("reflectance scale factor", "it must be finite and positive")
+    if not (factor > 0 and 0 < 1 / factor < np.inf):
+        raise fields.error("reflectance scale factor", "it must be finite and positive, and so must be 1 / it")
     class_names = fields.items("class names")
     classes = fields.integer("classes", minimum=1) if "classes" in fields else None
     if classes is not None and class_names and len(class_names) != classes:
@@ -218,39 +224,55 @@ class _Fields:
             if file.read(7).removeprefix(b"\xef\xbb\xbf")[:4] != b"ENVI":
                 raise InputError(f"{path}: not an ENVI header; its first line must be 'ENVI'")
             file.seek(0)
-            data = file.read()
+            data = file.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise InputError(f"{path}: has over {_MAX_BYTES} bytes; no ENVI header is so long, look at what it holds")
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
             text = data.decode("latin-1")
-        self._parse(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
+        self._parse([printable(line) for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")])
 
     def _parse(self, lines: list[str]) -> None:
         numbered = iter(enumerate(lines[1:], start=2))
+        ignored: list[int] = []
         for number, line in numbered:
             if not line.strip() or line.lstrip().startswith(";"):
                 continue
             name, equals, value = line.partition("=")
             name = " ".join(name.lower().split())
             if not equals or not name:
-                self.notes.append(f"{self._path.name}: line {number} is no 'field = value' and was ignored")
+                ignored.append(number)
                 continue
             value = value.strip()
             if value.startswith("{"):
-                while "}" not in value:
+                parts = [value]
+                while "}" not in parts[-1]:
                     following = next(numbered, None)
                     if following is None:
-                        raise InputError(f"{self._path}, line {number}: '{name}' opens a brace that is never closed")
+                        raise InputError(
+                            f"{self._path}, line {number}: '{name[:60]}' opens a brace that is never closed"
+                        )
                     if not following[1].lstrip().startswith(";"):
-                        value += "\n" + following[1]
+                        parts.append(following[1])
+                value = "\n".join(parts)
                 value = value[1 : value.index("}")].strip()
+            if name not in _UNDERSTOOD:
+                continue
             before = self._fields.get(name)
-            if before is not None and before.text != value and name in _UNDERSTOOD:
+            if before is not None and before.text != value:
                 raise InputError(
                     f"{self._path}: '{name}' is given twice with different values, "
                     f"in lines {before.line} and {number}; keep the right one"
                 )
             self._fields[name] = _Field(value, number)
+        if len(ignored) == 1:
+            self.notes.append(f"{self._path.name}: line {ignored[0]} is no 'field = value' and was ignored")
+        elif ignored:
+            self.notes.append(
+                f"{self._path.name}: {len(ignored)} lines, of which line {ignored[0]} is the first, are no "
+                "'field = value' and were ignored"
+            )
 
     def __contains__(self, name: str) -> bool:
         return name in self._fields
@@ -272,12 +294,15 @@ class _Fields:
 
     def integer(self, name: str, minimum: int, default: int | None = None) -> int:
         text = self.text(name, None if default is None else str(default))
-        try:
-            value = int(text)
-        except ValueError:
-            raise self.error(name, "expected a whole number") from None
+        number = _INTEGER.fullmatch(text)
+        if number is None:
+            raise self.error(name, "expected a whole number")
+        # Too large all the same where it has more digits, and reading them all costs quadratic time.
+        value = int(number[1] + number[2][:20])
         if value < minimum:
             raise self.error(name, f"it must be at least {minimum}")
+        if value > _MAX_INTEGER:
+            raise self.error(name, f"it must be at most {_MAX_INTEGER}")
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
@@ -302,6 +327,6 @@ class _Fields:
 
 def _to_float(text: str) -> float | None:
     try:
-        return float(text)
+        return float(text) if text.isascii() and "_" not in text else None
     except ValueError:
         return None

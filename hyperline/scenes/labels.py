@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperline.errors import InputError
+from hyperline.scenes.files import printable
 
 MAX_CLASSES = 255
 """Class ids are stored as uint8, and 0 is "unlabelled"."""
@@ -77,7 +78,7 @@ def match_class_names(
     Raises:
         InputError: there are fewer names than classes.
     """
-    names = tuple(names)
+    names = tuple(map(printable, names))
     begins_with_no_class = bool(names) and names[0].strip().lower() in _NO_CLASS_NAMES
     if labels is None:
         return (names[1:] if begins_with_no_class else names), ()

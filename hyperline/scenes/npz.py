@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperline.errors import InputError
-from hyperline.scenes.files import reading
+from hyperline.scenes.arrays import load, names_in
+from hyperline.scenes.files import printable, reading
 from hyperline.scenes.labels import LabelMap, check_labels, match_class_names
 from hyperline.scenes.scene import Scene
 
@@ -78,16 +79,13 @@ def read_labels(path: Path, variable: str | None = None) -> LabelMap:
 def _load(path: Path, wanted: str, optional: tuple[str, ...]) -> Mapping[str, NDArray[Any]]:
     try:
         with reading(path, "a NumPy file"):
-            loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+            loaded = load(path, (wanted, *optional))
             if isinstance(loaded, np.ndarray):
                 return {wanted: loaded}
-            with loaded as archive:
-                if wanted not in archive:
-                    raise InputError(
-                        f"{path}: has no array '{wanted}', only {', '.join(archive.files) or 'nothing at all'}; "
-                        f"choose one as {path.name}:NAME"
-                    )
-                return {name: archive[name] for name in (wanted, *optional) if name in archive}
+            if wanted not in loaded:
+                held = printable(", ".join(names_in(path)))[:300] or "nothing at all"
+                raise InputError(f"{path}: has no array '{wanted}', only {held}; choose one as {path.name}:NAME")
+            return loaded
     except InputError as error:
         if "pickle" not in str(error.__cause__):
             raise

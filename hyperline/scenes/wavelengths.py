@@ -42,7 +42,8 @@ def to_nanometres(
         guess = "micrometers" if values.max() < _LARGEST_IN_MICROMETRES else "nanometers"
         note = f"{where} does not say the unit of its wavelengths; assumed {guess} from their values"
         return values * _NANOMETRES_PER_UNIT[guess], (note,)
-    return None, (f"{where} gives wavelengths in '{unit}', which is not understood; they are ignored",)
+    shown = str(unit) if len(str(unit)) <= 60 else f"{str(unit)[:57]}..."
+    return None, (f"{where} gives wavelengths in '{shown}', which is not understood; they are ignored",)
 
 
 def check_wavelengths(values: NDArray[Any], bands: int, where: str) -> None:

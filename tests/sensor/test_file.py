@@ -71,8 +71,14 @@ def test_a_file_of_the_first_format_bins_no_samples(tmp_path: Path) -> None:
         ({"settings": {"format": 3}}, r"has format 3, this version reads 1 to 2; make it again with"),
         ({"settings": {"bin": 3}}, r"sensor.npz: bands 0:4 are 4, no multiple of the bin of 3"),
         ({"settings": {"bin_samples": 4}}, r"sensor.npz: 6 samples are no multiple of the bin of 4; take a bin of 3"),
-        ({"settings": {"samples": "six"}}, r"sensor.npz: cannot be read as a radiometry file"),
-        ({"settings": {"ranges": 5}}, r"sensor.npz: cannot be read as a radiometry file"),
+        ({"settings": {"samples": "six"}}, r"sensor.npz: its setting samples: Input should be a valid integer"),
+        ({"settings": {"samples": 6.0}}, r"sensor.npz: its setting samples: Input should be a valid integer"),
+        ({"settings": {"samples": 65537}}, r"sensor.npz: its setting samples: Input should be less than"),
+        ({"settings": {"bin": True}}, r"sensor.npz: its setting bin: Input should be a valid integer"),
+        ({"settings": {"ranges": 5}}, r"sensor.npz: its setting ranges: Input should be a valid list"),
+        ({"settings": {"ranges": [[0, 4, 5]]}}, r"sensor.npz: its setting ranges.0: List should have at most 2 items"),
+        ({"settings": {"provenance": "mine"}}, r"sensor.npz: its setting provenance: Input should be a valid dict"),
+        ({"settings": {"units": "x" * 1000}}, r"sensor.npz: its setting units: Input should be 'reflectance'"),
         ({"dark": np.zeros((6, 10))}, r"dark holds float64; it must hold float32"),
         ({"dark_noise": np.zeros((6, 10), np.float32)}, r"sensor.npz: the dark's noise is not between 0 and"),
         ({"settings": {"dark_drift": 0}}, r"sensor.npz: the dark may drift by 0 times its noise"),
@@ -97,7 +103,7 @@ def test_other_files_are_refused(correction: SensorCorrection, tmp_path: Path) -
     with pytest.raises(InputError, match=r"scene.npz is no radiometry file; make one with: hyperline radiometry make"):
         read_correction(tmp_path / "scene.npz")
     np.save(tmp_path / "table.npy", np.zeros((2, 3)))
-    with pytest.raises(InputError, match=r"table.npy: cannot be read as a radiometry file"):
+    with pytest.raises(InputError, match=r"table.npy is no radiometry file"):
         read_correction(tmp_path / "table.npy")
     with pytest.raises(InputError, match=r"sensor.txt: a radiometry file is an .npz"):
         write_correction(tmp_path / "sensor.txt", correction)
