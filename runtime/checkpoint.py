@@ -125,16 +125,19 @@ def read_checkpoints(folder: Path) -> list[tuple[int, Checkpoint]]:
 
 
 def _read(path: Path) -> Checkpoint | None:
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
     start = _HEAD.size + _CRC.size
-    if len(data) < start:
-        return None
-    magic, facts_size, state_size, serial = _HEAD.unpack_from(data)
-    end = start + facts_size + state_size
-    if magic != _MAGIC or facts_size > _MAX_FACTS or end > len(data) or state_size % 4:
+    try:
+        with path.open("rb") as file:
+            data = file.read(start)
+            if len(data) < start:
+                return None
+            magic, facts_size, state_size, serial = _HEAD.unpack_from(data)
+            end = start + facts_size + state_size
+            whole = end <= os.fstat(file.fileno()).st_size
+            if magic != _MAGIC or facts_size > _MAX_FACTS or not whole or state_size % 4:
+                return None
+            data += file.read(end - start)
+    except OSError:
         return None
     facts, state = data[start : start + facts_size], data[start + facts_size : end]
     word = zlib.crc32(state, zlib.crc32(facts, zlib.crc32(data[: _HEAD.size])))
@@ -142,6 +145,6 @@ def _read(path: Path) -> Checkpoint | None:
         return None
     try:
         held = json.loads(facts)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return Checkpoint(serial, held, np.frombuffer(state, np.float32)) if isinstance(held, dict) else None

@@ -20,7 +20,7 @@ from hyperline.disk import disk_errors, replace_file
 from hyperline.errors import HyperlineError, InputError
 from hyperline.match import require_match
 from hyperline.metrics import Metrics
-from hyperline.runtime.checkpoint import SLOTS, Checkpoints, read_checkpoints
+from hyperline.runtime.checkpoint import SLOTS, Checkpoint, Checkpoints, read_checkpoints
 from hyperline.runtime.engines import engines_from, load_engine
 from hyperline.runtime.engines.chain import EngineChain
 from hyperline.runtime.flight import Counters, Flight, LoopOptions
@@ -192,7 +192,10 @@ def run_strip(
         "samples": samples,
         "block_lines": card.block_lines,
     }
-    start = _resume(out, facts) if resume else _claim(out, overwrite)
+    padded = -(-samples // card.sample_multiple) * card.sample_multiple
+    start = (
+        _resume(out, facts, card.state_bytes(padded) // 4, len(card.class_names)) if resume else _claim(out, overwrite)
+    )
     if resume and isinstance(source, SceneSource | GigeSource):
         source = source.starting_at(start.flight["next_index"])
     links = make_links() if make_links else None
@@ -346,41 +349,70 @@ def _claim(out: Path, overwrite: bool) -> _Start:
     return _Start()
 
 
-def _resume(out: Path, facts: Mapping[str, Any]) -> _Start:
-    """Find the last checkpoint that the maps bear out, and cut the maps back to it."""
+def _resume(out: Path, facts: Mapping[str, Any], state_size: int, classes: int) -> _Start:
+    """Find the last checkpoint that the maps bear out, and cut the maps back to it.
+
+    Args:
+        out: folder of the run.
+        facts: that every checkpoint of it must state.
+        state_size: floats of the engine's state.
+        classes: of the model.
+
+    Raises:
+        InputError: there is no such checkpoint.
+    """
     checkpoints = read_checkpoints(out)
     if not checkpoints:
         raise InputError(f"{out} holds no run that can be resumed: none of {', '.join(SLOTS)} is whole")
     for name, value in facts.items():
         if checkpoints[0][1].facts.get(name) != value:
             raise InputError(
-                f"{out} was flown with {name} {checkpoints[0][1].facts.get(name)}, not {value}; resume with the same "
-                "bundle, precision and source"
+                f"{out} was flown with {name} {ascii(checkpoints[0][1].facts.get(name))[:100]}, not {value}; resume "
+                "with the same bundle, precision and source"
             )
+    fitting = [
+        (slot, checkpoint.serial, lines, flight)
+        for slot, checkpoint in checkpoints
+        for lines, flight in _departures(checkpoint, state_size, classes)
+    ]
+    if not fitting:
+        raise InputError(
+            f"{out}: no checkpoint of it holds what a flight goes on from; was it written by another version? Give "
+            "--overwrite to start anew"
+        )
     believed = repair_maps(out)
-    for slot, checkpoint in checkpoints:
-        held = checkpoint.facts
-        if held["lines"] <= believed.lines:
-            cut = repair_maps(out, held["lines"])
-            if cut.lines != held["lines"]:
-                continue
-            confusion = held["confusion"]
-            return _Start(
-                cut.lines,
-                cut.records,
-                checkpoint.serial,
-                slot,
-                {
-                    "counters": Counters.from_dict(held["counters"]),
-                    "confusion": None if confusion is None else np.array(confusion, np.int64),
-                    "next_index": held["next_index"],
-                    "state": checkpoint.state,
-                },
-            )
+    for slot, serial, lines, flight in fitting:
+        if lines <= believed.lines:
+            cut = repair_maps(out, lines)
+            if cut.lines == lines:
+                return _Start(lines, cut.records, serial, slot, flight)
     raise InputError(
         f"{out}: the maps can be believed up to line {believed.lines}, and no checkpoint is that old; "
         "they are repaired, but the run cannot go on"
     )
+
+
+def _departures(checkpoint: Checkpoint, state_size: int, classes: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the lines of the maps at a checkpoint and what `Flight` goes on from; nothing where it does not fit.
+
+    The checksum says that the slot is as somebody wrote it, not that this version did, for this model.
+    """
+    held = checkpoint.facts
+    try:
+        counters = Counters.from_dict({**held["counters"]})
+        confusion = None if held["confusion"] is None else np.array(held["confusion"], np.int64)
+        numbers = [int(held["lines"]), int(held["next_index"]), *asdict(counters).values()]
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
+        return
+    fits = confusion is None or (confusion.shape == (classes, classes + 1) and bool((confusion >= 0).all()))
+    if fits and checkpoint.state.size == state_size and all(0 <= number < 2**63 for number in numbers):
+        flight = {
+            "counters": counters,
+            "confusion": confusion,
+            "next_index": numbers[1],
+            "state": checkpoint.state,
+        }
+        yield numbers[0], flight
 
 
 @contextmanager

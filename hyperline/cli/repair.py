@@ -27,3 +27,5 @@ def repair(folder: Path, as_json: bool) -> None:
         click.echo(f"{folder}: {repaired.lines} lines are whole; {repaired.removed} behind them are gone")
     else:
         click.echo(f"{folder}: all {repaired.lines} lines are whole")
+    for name in repaired.damaged:
+        click.echo(f"{folder / name} is damaged; go on with the strip (--resume) to have it written anew", err=True)

@@ -21,6 +21,7 @@ from hyperline.errors import HyperlineError
 from hyperline.plugins.onnxruntime_ops import runs_native_ops, try_native_ops
 from hyperline.runtime.blocks import Block
 from hyperline.runtime.engines.engine import Engine, Outputs
+from hyperline.scenes.files import printable
 
 # Wraps an array without a copy: on the CPU the tensor is the array's memory.
 _tensor = onnxruntime.OrtValue.ortvalue_from_numpy
@@ -158,4 +159,5 @@ class OrtCpuEngine(Engine):
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    # It quotes names of the graph.
+    return printable(str(error).strip().partition("\n")[0])[:300]

@@ -21,6 +21,8 @@ from hyperline.runtime.records import RECORDS, SIZE, crc, read_records
 
 _HEAD = "ENVI\nlines =    "  # 16 bytes, so that the count after it is aligned
 _COUNT_BYTES = 8
+_HEADER_BYTES = 1 << 20  # more than 255 names and colours take
+_SAMPLES = re.compile(rb"^samples = ([1-9][0-9]{0,8})$", re.MULTILINE)
 # ENVI lists are split at commas and end at a brace: a class name must hold neither.
 _PLAIN = {ord(character): plain for character, plain in zip(",{}=", ";()-", strict=True)}
 
@@ -219,12 +221,14 @@ class Repaired:
         removed: lines at their end that could not be believed.
         records: blocks in the log now.
         next_index: index of the source's line after them.
+        damaged: headers that are none of ours any more, and were left as they are; a resumed run writes them anew.
     """
 
     lines: int
     removed: int
     records: int
     next_index: int
+    damaged: tuple[str, ...] = ()
 
 
 def repair_maps(folder: Path, most_lines: int | None = None) -> Repaired:
@@ -246,12 +250,16 @@ def repair_maps(folder: Path, most_lines: int | None = None) -> Repaired:
     samples = _samples(folder)
     images = [(folder / "classes.img", samples), (folder / "confidence.img", 4 * samples)]
     lines = records = next_index = 0
+    damaged: list[str] = []
     with disk_errors(folder / "classes.img"):
         held = [os.open(path, os.O_RDWR) for path, _ in images]
         try:
             before = max(os.fstat(file).st_size // size for file, (_, size) in zip(held, images, strict=True))
             for record in read_records(log):
                 if most_lines is not None and lines + record.lines > most_lines:
+                    break
+                ends = [(lines + record.lines) * size for _, size in images]
+                if any(os.fstat(file).st_size < end for file, end in zip(held, ends, strict=True)):
                     break
                 words = [
                     zlib.crc32(os.pread(file, record.lines * size, lines * size))
@@ -266,8 +274,11 @@ def repair_maps(folder: Path, most_lines: int | None = None) -> Repaired:
                 if header.exists():
                     text = os.open(header, os.O_RDWR)
                     try:
-                        _write_all(text, _count_text(header, lines), len(_HEAD))
-                        os.fsync(text)
+                        if os.pread(text, len(_HEAD), 0) == _HEAD.encode():
+                            _write_all(text, _count_text(header, lines), len(_HEAD))
+                            os.fsync(text)
+                        else:
+                            damaged.append(header.name)
                     finally:
                         os.close(text)
                 os.fsync(file)
@@ -276,13 +287,16 @@ def repair_maps(folder: Path, most_lines: int | None = None) -> Repaired:
                 os.close(file)
     with disk_errors(log):
         os.truncate(log, records * SIZE)
-    return Repaired(lines, max(before - lines, 0), records, next_index)
+    return Repaired(lines, max(before - lines, 0), records, next_index, tuple(damaged))
 
 
 def _samples(folder: Path) -> int:
     """Read the samples of a line from whichever header is there."""
     for name in ("classes.hdr", "confidence.hdr", "classes.hdr.part", "confidence.hdr.part"):
         path = folder / name
-        if path.is_file() and (found := re.search(r"^samples = (\d+)$", path.read_text("utf-8", "replace"), re.M)):
-            return int(found[1])
+        if path.is_file():
+            with disk_errors(path), path.open("rb") as file:
+                found = _SAMPLES.search(file.read(_HEADER_BYTES))
+            if found:
+                return int(found[1])
     raise InputError(f"{folder} holds no header that tells the samples of a line; without it the maps cannot be read")

@@ -95,7 +95,7 @@ class EngineCache:
             record = json.loads(header)
             samples = Samples(*record["samples"])
             intact = record["sha256"] == hashlib.sha256(engine).hexdigest()
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return None
         return CachedEngine(path, engine, samples, found=True) if intact else None
 

@@ -25,6 +25,7 @@ from hyperline.runtime.sinks.envi import repair_maps
 from hyperline.runtime.sources.files import SceneSource
 from hyperline.runtime.strip import run_strip
 from hyperline.scenes import Scene
+from hyperline.sensor import SensorCorrection
 
 MAPS = ("classes.img", "confidence.img", "classes.hdr", "confidence.hdr")
 # A run that is killed again and again: HYPERLINE_KILLS=1000 pytest tests/runtime/test_survival.py -k kill
@@ -56,6 +57,7 @@ from hyperline.runtime.flight import LoopOptions
 from hyperline.runtime.sources.files import SceneSource
 from hyperline.runtime.strip import run_strip
 from hyperline.scenes import Scene
+from hyperline.sensor import SensorCorrection
 bundle, scene, out, resume = sys.argv[1:]
 held = np.load(scene)
 source = SceneSource(Scene("field", held["cube"], labels=held["labels"], nodata=-1.0), rate=2000.0)
@@ -272,3 +274,48 @@ def test_a_disk_that_stays_full_leaves_a_hole_that_is_counted(tiny, bundle, long
     np.testing.assert_array_equal(labels[~hole], expected[~hole])
     flags = [record.flags for record in read_records(tmp_path / RECORDS)]
     assert flags.count(Record.UNWRITTEN) == summary.unwritten / 4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"counters": []},
+        {"counters": {"received": "many"}},
+        {"counters": {"received": 1e400}},
+        {"counters": {"received": -1}},
+        {"confusion": [[1]]},
+        {"confusion": [[1, 2], [3]]},
+        {"confusion": [[-1] * 5] * 4},
+        {"confusion": "none"},
+        {"lines": None},
+        {"lines": [40]},
+        {"next_index": -1},
+        {"next_index": 2**63},
+        {"lines": ...},
+        {"confusion": ...},
+        {"state": 3},
+    ],
+)
+def test_checkpoints_of_which_no_flight_can_go_on_are_refused(bundle, long_scene, tmp_path, change) -> None:
+    run_strip(bundle, SceneSource(long_scene), tmp_path, threads=1)
+    before = contents(tmp_path)
+    held = [checkpoint for _, checkpoint in read_checkpoints(tmp_path)]
+    slots = Checkpoints(tmp_path)
+    for checkpoint in held:
+        facts = {name: value for name, value in (checkpoint.facts | change).items() if value is not ...}
+        state = checkpoint.state[: facts.pop("state", None)]
+        slots.write(replace(checkpoint, facts=facts, state=state))
+    slots.close()
+    with pytest.raises(InputError, match="no checkpoint of it holds what a flight goes on from"):
+        run_strip(bundle, SceneSource(long_scene), tmp_path, threads=1, resume=True)
+    assert contents(tmp_path) == before
+
+
+def test_a_strip_of_binned_samples_resumes(bundle, tiny, tmp_path) -> None:
+    scene = Scene("field", tiny.cube(22, 26), wavelengths_nm=np.array(tiny.card().wavelengths_nm))
+    correction = SensorCorrection(26, tiny.bands, bin_samples=2)
+    run_strip(bundle, SceneSource(scene), tmp_path, threads=1, correction=correction)
+    before = contents(tmp_path)
+    summary = run_strip(bundle, SceneSource(scene), tmp_path, threads=1, correction=correction, resume=True)
+    assert summary.resumed
+    assert contents(tmp_path) == before

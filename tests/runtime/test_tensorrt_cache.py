@@ -77,6 +77,7 @@ def test_what_was_learnt_of_a_gpu_serves_its_next_model_and_no_other_gpu(cache, 
         lambda data: b"",
         lambda data: b"\xff" * 40,
         lambda data: b"[]\nengine",
+        lambda data: b"[" * 100_000 + b"\nengine",
         lambda data: b'{"samples": 3, "sha256": ""}\nengine',
     ],
 )
