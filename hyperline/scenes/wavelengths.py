@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperline.errors import InputError
+from hyperline.scenes.files import printable
 
 _NANOMETRES_PER_UNIT = {
     **dict.fromkeys(("nm", "nanometer", "nanometers", "nanometre", "nanometres"), 1.0),
@@ -42,7 +43,7 @@ def to_nanometres(
         guess = "micrometers" if values.max() < _LARGEST_IN_MICROMETRES else "nanometers"
         note = f"{where} does not say the unit of its wavelengths; assumed {guess} from their values"
         return values * _NANOMETRES_PER_UNIT[guess], (note,)
-    shown = str(unit) if len(str(unit)) <= 60 else f"{str(unit)[:57]}..."
+    shown = printable(str(unit) if len(str(unit)) <= 60 else f"{str(unit)[:57]}...")
     return None, (f"{where} gives wavelengths in '{shown}', which is not understood; they are ignored",)
 
 

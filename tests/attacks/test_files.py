@@ -80,6 +80,8 @@ def test_a_scale_that_is_no_number_is_refused(envi, factor: str) -> None:
 def test_control_characters_of_a_header_reach_no_terminal(envi) -> None:
     scene = read_scene(envi(HEADER + "wavelength units = a\x1b[2J\u202e\x85b\n"))
     assert scene.notes[-1] == ("strip.hdr gives wavelengths in 'a�[2J� b', which is not understood; they are ignored")
+    scene = read_scene(envi(HEADER + "wavelength units = {a\n,b\n}\n"))
+    assert scene.notes[-1].startswith("strip.hdr gives wavelengths in 'a ,b', which is not understood")
     with pytest.raises(InputError, match=r"line 9: '�+field' opens a brace that is never closed"):
         read_scene(envi(HEADER + "\x00\x1bfield = {1\n"))
     with pytest.raises(InputError) as refused:
