@@ -57,6 +57,12 @@ class _Block(ctypes.Structure):
     )
 
 
+class _Memory(ctypes.Structure):
+    """``hyperline_quantized_memory``."""
+
+    _fields_ = (("start", _POINTER), ("bytes", _INTEGER))
+
+
 class QuantizedLibrary:
     """The INT8 layers of ``libhyperline_ops``, loaded.
 
@@ -79,7 +85,28 @@ class QuantizedLibrary:
         self._library.hyperline_quantized_free.restype = None
         self._library.hyperline_quantized_linear.argtypes = (_POINTER, _POINTER)
         self._library.hyperline_quantized_block_conv.argtypes = (_POINTER, _POINTER, _INTEGER, _INTEGER)
+        self._library.hyperline_quantized_packed.argtypes = (_INTEGER, _INTEGER, _POINTER)
+        self._library.hyperline_quantized_packed.restype = _INTEGER
         self.instruction_set: str = self._library.hyperline_quantized_instruction_set().decode()
+
+    @property
+    def packed(self) -> int:
+        """How many weights this process has packed so far, those of onnxruntime's sessions among them."""
+        return int(self._library.hyperline_quantized_packed(0, 0, None))
+
+    def packed_since(self, first: int) -> list[NDArray[np.uint64]]:
+        """Return the memory of the weights packed since `packed` was ``first``.
+
+        The arrays are that memory, not copies: they hold until whoever packed a weight frees it.
+        """
+        room = self.packed - first
+        memory = (_Memory * room)()
+        self._library.hyperline_quantized_packed(first, room, memory)
+        return [
+            np.ctypeslib.as_array((ctypes.c_uint64 * (one.bytes // 8)).from_address(one.start))
+            for one in memory
+            if one.start
+        ]
 
     def linear(
         self,

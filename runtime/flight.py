@@ -38,6 +38,8 @@ _LOG = logging.getLogger(__name__)
 _POLL_SECONDS = 0.1
 # A block that no engine can classify may be a flipped bit; so many in a row are not.
 _MOST_FAILED_IN_A_ROW = 8
+# Weights that are damaged again after so many repairs within one block lie in bad memory: the engine gets other memory.
+_MOST_MENDED_IN_A_BLOCK = 2
 _JOIN_SECONDS = 1.0
 
 
@@ -53,7 +55,9 @@ class LoopOptions:
             for eight blocks.
         deadline: seconds from a block's last line to its labels; a block above it counts as missed. None for the time
             in which a block arrives.
-        guards: whether state and lines are guarded against flipped bits.
+        guards: whether state, weights and lines are guarded against flipped bits, and the self-test is repeated.
+        self_test_every: blocks between two self-tests on the golden block, which wait for a moment without a line to
+            take, but not for more than as many blocks again; 0 for none in flight.
         result_blocks: classified blocks that may wait for the disk.
     """
 
@@ -62,6 +66,7 @@ class LoopOptions:
     max_gap: int | None = None
     deadline: float | None = None
     guards: bool = True
+    self_test_every: int = 500
     result_blocks: int = 64
 
 
@@ -88,6 +93,10 @@ class Counters:
             invalid.
         late_lines: lines taken over more than a whole block behind their due time.
         state_repaired, state_rolled_back: see `StateGuard`.
+        weights_repaired: times that weights were damaged and put back; the block was classified again.
+        self_tests: passed in flight.
+        self_tests_failed: in flight.
+        suspect: classified lines that may be wrong, because the next self-test failed.
     """
 
     received: int = 0
@@ -105,6 +114,10 @@ class Counters:
     late_lines: int = 0
     state_repaired: int = 0
     state_rolled_back: int = 0
+    weights_repaired: int = 0
+    self_tests: int = 0
+    self_tests_failed: int = 0
+    suspect: int = 0
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Counters:
@@ -182,6 +195,9 @@ class Flight:
         self._truth = np.zeros((block, radiometry.samples), np.uint8)
         self._bin_samples = source.samples // radiometry.samples
         self._guard = StateGuard() if options.guards else None
+        self._test_every = options.self_test_every if options.guards else 0
+        self._untested = 0  # blocks since the last self-test
+        self._unvouched = 0  # lines classified since then
         self._next = next_index  # index of the line that comes next
         self._usable = 0  # lines in the block that is being put together
         self._in_flight = 0  # lines in the block that is being classified
@@ -199,6 +215,7 @@ class Flight:
         engine.reset(self._assembler.padded_samples)
         if state is not None:
             engine.load_state(state)
+        self._trusted = engine.state.copy()  # of the last self-test that passed, or of the strip's start
         self._guarded_start()
 
     @property
@@ -250,6 +267,8 @@ class Flight:
             block = self._assembler.flush()
             if block is not None:
                 self._classify(block, writer)
+            if self._test_every and self._untested:
+                self._test()
         finally:
             self._ended.set()
             self._source.close()
@@ -342,6 +361,7 @@ class Flight:
         """End the block as the end of a strip would, and start from zero state."""
         self._place(self._assembler.flush(), writer)
         self._chain.engine.reset(self._assembler.padded_samples)
+        np.copyto(self._trusted, self._chain.engine.state)
         self._guarded_start()
         self.counters.resets += 1
         self._flags |= Record.RESET
@@ -361,6 +381,7 @@ class Flight:
             counters.dropped += self._in_flight
         else:
             counters.classified += self._in_flight
+            self._unvouched += self._in_flight
         usable, self._in_flight = self._in_flight, 0
         engine = self._chain.engine
         if outputs is not None and self._source.truth_classes:
@@ -394,27 +415,73 @@ class Flight:
                 done - self._arrived,
             )
         self._map_line += block.count
+        self._untested += 1
+        # The golden block takes less time than a block of the strip, and best while none waits for it.
+        idle = self._ring.waiting == 0
+        if self._test_every and self._untested >= self._test_every * (1 if idle else 2):
+            self._test()
+
+    def _test(self) -> None:
+        """Test the engine between two blocks, and go on with one that passes.
+
+        Raises:
+            HyperlineError: none does.
+        """
+        counters, chain = self.counters, self._chain
+        try:
+            chain.test()
+        except HyperlineError as error:
+            counters.self_tests_failed += 1
+            counters.suspect += self._unvouched
+            self._flags |= Record.SUSPECT
+            _LOG.warning("%d lines before line %d of the map may be wrong", self._unvouched, self._map_line)
+            # What the state took in since the last test that passed is as doubtful as the labels are. It is held over
+            # those lines, as over lost ones.
+            if not chain.reload(str(error), self._assembler.padded_samples, self._trusted):
+                raise
+            self._guarded_start()
+        else:
+            counters.self_tests += 1
+            self._flags |= Record.TESTED
+            np.copyto(self._trusted, chain.engine.state)
+        self._untested = self._unvouched = 0
 
     def _step(self, block: Block) -> Outputs | None:
         """Classify on the engine that flies, or on the next that works; None where none can."""
         chain, guard = self._chain, self._guard
+        if guard is None:
+            return chain.engine.step(block)
         samples = self._assembler.padded_samples
+        mended = 0
         while True:
             engine = chain.engine
-            if guard is None:
-                return engine.step(block)
             guard.check(engine)
             try:
-                outputs = engine.step(block)
+                self.counters.weights_repaired += chain.mend_shapes()  # before they can end the process
+                answer: Outputs | HyperlineError = engine.step(block)
             except HyperlineError as error:
-                if chain.fall_back(str(error), samples, guard.latest):
+                answer = error
+            try:
+                if chain.mend():  # they changed before the step or in it: what came out of it is not believed
+                    self.counters.weights_repaired += 1
+                    mended += 1
+                    if mended > _MOST_MENDED_IN_A_BLOCK:
+                        raise HyperlineError(f"the weights of {engine.name} were damaged {mended} times in one block")
+                    engine.load_state(guard.latest)
+                    continue
+            except HyperlineError as error:
+                if chain.reload(str(error), samples, guard.latest):
                     continue
                 raise
+            if isinstance(answer, HyperlineError):
+                if chain.fall_back(str(answer), samples, guard.latest):
+                    continue
+                raise answer
             state = engine.state
-            if is_finite(outputs, state):
+            if is_finite(answer, state):
                 guard.keep(state)
                 self._failed_in_a_row = 0
-                return outputs
+                return answer
             reason = f"{engine.name} gave an answer that is no number"
             if chain.fall_back(reason, samples, guard.latest):
                 continue

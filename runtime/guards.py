@@ -1,10 +1,14 @@
-"""Guards against flipped bits: of the state that is carried from block to block, and of answers that are no numbers.
+"""Guards against flipped bits: of the carried state, of memory that nothing changes, of answers that are no numbers.
 
 A bit that flips in the carried state would stay visible for thousands of lines. So the state is folded into one word
 after every block and compared before the next; a copy of it, and one of the block before, stand ready to go back to.
+One that flips in the weights would stay for ever. They are compared after every block, before its answer is believed,
+and mended from a copy.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +16,48 @@ from numpy.typing import NDArray
 from hyperline.errors import HyperlineError
 from hyperline.runtime.engines import Engine, Outputs
 from hyperline.runtime.ring import parity
+
+
+class MemoryGuard:
+    """Memory that nothing should change, a copy of it, and the words that tell which of the two has changed."""
+
+    def __init__(self, memory: Sequence[NDArray[np.uint64]]) -> None:
+        """Take the memory as it is now.
+
+        Args:
+            memory: contiguous arrays, each the memory itself.
+        """
+        self._memory = memory
+        self._copies = [one.copy() for one in memory]
+        self._words = [_word(one) for one in memory]
+
+    def mend(self) -> bool:
+        """Compare the memory with what was taken, and put back what has changed.
+
+        Returns:
+            Whether something had.
+
+        Raises:
+            HyperlineError: it is damaged, and so is its copy.
+        """
+        damaged = False
+        for number, (memory, word) in enumerate(zip(self._memory, self._words, strict=True)):
+            if _word(memory) == word:
+                continue
+            copy = self._copies[number]
+            if _word(copy) == word:
+                np.copyto(memory, copy)
+            elif np.array_equal(memory, copy):  # the word itself is what changed
+                self._words[number] = _word(copy)
+            else:
+                raise HyperlineError("the weights in memory and their copy are both damaged")
+            damaged = True
+        return damaged
+
+
+def _word(memory: NDArray[np.uint64]) -> int:
+    """Fold memory into one word, as `parity` does."""
+    return int(np.bitwise_xor.reduce(memory))
 
 
 class StateGuard:

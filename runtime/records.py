@@ -53,6 +53,8 @@ class Record:
     RESET = 1  # the strip begins anew with this block: a gap before it was too long
     FAILED = 2  # no engine could classify it
     UNWRITTEN = 4  # its labels were lost to a full or slow disk: no class stands in their place
+    SUSPECT = 8  # before it a self-test failed: the blocks from the last one with TESTED up to it may be wrong
+    TESTED = 16  # before it a self-test passed
 
     def pack(self) -> bytes:
         """Return the record's bytes."""

@@ -21,7 +21,7 @@ from hyperline.errors import HyperlineError, InputError
 from hyperline.match import require_match
 from hyperline.metrics import Metrics
 from hyperline.runtime.checkpoint import SLOTS, Checkpoint, Checkpoints, read_checkpoints
-from hyperline.runtime.engines import engines_from, load_engine
+from hyperline.runtime.engines import Engine, engines_from, load_engine
 from hyperline.runtime.engines.chain import EngineChain
 from hyperline.runtime.flight import Counters, Flight, LoopOptions
 from hyperline.runtime.links import Links
@@ -84,6 +84,7 @@ class RunSummary:
         block_lines: lines in a block, the K of the model.
         engine: that flew last.
         fallbacks: times that the next engine took over, and what the ones before said.
+        reloads: times that the same engine was loaded again, because its weights or its self-test were wrong.
         outages: times that the disk began to fail.
         ring_lines: most lines that ever waited for the loop.
         threads: threads of the engine.
@@ -115,6 +116,7 @@ class RunSummary:
     block_lines: int
     engine: str
     fallbacks: int
+    reloads: int
     failures: tuple[str, ...]
     precision: str
     threads: int
@@ -182,9 +184,12 @@ def run_strip(
     if correction is not None:
         correction.require_fit(source.name, source.samples, source.bands, source.scale, source.wavelengths_nm)
     require_match(source, card, correction)
-    model = bundle.model(precision)
-    loaders = [(name, partial(load_engine, name, model, card, threads, precision)) for name in engines_from(engine)]
-    chain = EngineChain(loaders, bundle.golden())
+    bundle.model(precision)  # refused here, where it is not there
+    options = options or LoopOptions()
+    chain = EngineChain(
+        [(name, partial(_load, bundle, name, threads, precision, options.guards)) for name in engines_from(engine)],
+        lambda: bundle.intact().golden(),
+    )
     samples = correction.model_samples if correction else source.samples
     facts = {
         "bundle": bundle.sha256,
@@ -203,7 +208,7 @@ def run_strip(
         source,
         chain,
         card,
-        options or LoopOptions(),
+        options,
         correction,
         links=links,
         map_line=start.lines,
@@ -214,7 +219,7 @@ def run_strip(
     with sink:
         log, slots = RecordLog(out / RECORDS, start.records), Checkpoints(out, start.slot)
         waits = flight.ring.policy == "block"
-        count = (options or LoopOptions()).result_blocks if not waits else 4
+        count = options.result_blocks if not waits else 4
         results = [
             Result(np.zeros(shape, np.uint8), np.zeros(shape, np.float32), np.zeros(flight.state_size, np.float32))
             for _ in range(count)
@@ -246,6 +251,12 @@ def run_strip(
             f"of hyperline: please report it with {out / SUMMARY}"
         )
     return summary
+
+
+def _load(bundle: Bundle, name: str, threads: int | None, precision: str, guarded: bool) -> Engine:
+    """Load an engine; in flight too, when bits of the bundle in memory may have flipped."""
+    intact = bundle.intact()
+    return load_engine(name, intact.model(precision), intact.card, threads, precision, guarded)
 
 
 def _stages(flight: Flight, writer: Writer, source: Source) -> dict[str, Stage]:
@@ -305,6 +316,7 @@ def _summary(
         block_lines=bundle.card.block_lines,
         engine=chain.engine.name,
         fallbacks=chain.fallbacks,
+        reloads=chain.reloads,
         failures=tuple(chain.failures),
         precision=precision,
         threads=chain.engine.threads,

@@ -97,6 +97,24 @@ class Bundle:
             raise InputError(f"{path}: {error}") from error
         return cls(path, len(data), hashlib.sha256(data).hexdigest(), manifest, card, MappingProxyType(content))
 
+    def intact(self) -> Bundle:
+        """Return this bundle if its bytes in memory are still those that were read, else the bundle read anew.
+
+        Raises:
+            InputError: a bit has flipped in memory, and the file is damaged, another one or gone.
+        """
+        try:
+            self.manifest.check_members(self.members)
+        except InputError as error:
+            again = Bundle.open(self.path)
+            if again.sha256 != self.sha256:
+                raise InputError(
+                    f"{self.path}: in memory it {error}; and the file is another one now: put the bundle back that "
+                    f"has the SHA-256 {self.sha256}"
+                ) from None
+            return again
+        return self
+
     @property
     def precisions(self) -> tuple[str, ...]:
         """The precisions that the bundle has a model for, ``"fp32"`` first."""

@@ -84,7 +84,15 @@ if TYPE_CHECKING:
     help="Lost lines in a row after which the state begins anew.  [default: 8 blocks]",
 )
 @click.option(
-    "--guards/--no-guards", default=True, show_default=True, help="Guard state and lines against flipped bits."
+    "--guards/--no-guards", default=True, show_default=True, help="Guard state, weights and lines against flipped bits."
+)
+@click.option(
+    "--self-test-every",
+    metavar="BLOCKS",
+    type=click.IntRange(min=0),
+    default=500,
+    show_default=True,
+    help="Classify the golden block again in flight, and compare; 0 for never. --no-guards leaves it out.",
 )
 @click.option(
     "--events",
@@ -121,6 +129,7 @@ def run(
     ring: int | None,
     max_gap: int | None,
     guards: bool,
+    self_test_every: int,
     events: tuple[str, ...],
     link_specs: tuple[str, ...],
     downlink: str | None,
@@ -201,7 +210,9 @@ def run(
             correction=correction,
             overwrite=overwrite,
             resume=resume,
-            options=LoopOptions(policy=policy, ring_lines=ring, max_gap=max_gap, guards=guards),
+            options=LoopOptions(
+                policy=policy, ring_lines=ring, max_gap=max_gap, guards=guards, self_test_every=self_test_every
+            ),
             make_links=make_links,
             on_progress=lambda received: progress.update(task, completed=received),
         )

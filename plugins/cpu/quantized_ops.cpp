@@ -6,6 +6,7 @@
 #include <memory>
 #include <new>
 
+#include "packed_weights.h"
 #include "quantized.h"
 #if defined(__aarch64__)
 #include <asm/hwcap.h>
@@ -56,6 +57,10 @@ int pack(int64_t taps, int64_t inputs, int64_t outputs, const int8_t* weight, co
     if (!memory) return HYPERLINE_OUT_OF_MEMORY;
     made->packed = memory.release();
     kernels.pack(*made, weight, strides);
+    if (!remember_packed(made.get())) {
+        Free()(made->packed);
+        return HYPERLINE_OUT_OF_MEMORY;
+    }
     *packed = made.release();
     return HYPERLINE_OK;
 }
@@ -84,7 +89,9 @@ int hyperline_quantized_pack_block_conv(int64_t inputs, int64_t outputs, const i
 }
 
 void hyperline_quantized_free(hyperline_quantized_weight* packed) {
-    if (packed) hyperline::Free()(packed->packed);
+    if (!packed) return;
+    hyperline::forget_packed(packed);
+    hyperline::Free()(packed->packed);
     delete packed;
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,11 @@ from hyperline.runtime.blocks import Block
 # engine name -> (module, class). A module loads when its engine is asked for.
 ENGINES = {
     "ort-cpu": ("hyperline.runtime.engines.ort_cpu", "OrtCpuEngine"),
+    "ort-cuda": ("hyperline.runtime.engines.ort_cuda", "OrtCudaEngine"),
     "tensorrt": ("hyperline.runtime.engines.tensorrt", "TensorRTEngine"),
 }
+# Who takes over from whom, the preferred first.
+_BEHIND = {"tensorrt": ("ort-cuda", "ort-cpu"), "ort-cuda": ("ort-cpu",)}
 
 
 @dataclass(frozen=True)
@@ -73,12 +76,18 @@ class Engine(ABC):
         native_ops: whether hyperline's operators ran as compiled kernels; False: as their function bodies.
         threads: threads that the engine was told to use.
         precision: of the model, as in ``SELF_TEST``.
+        repeats: whether the same block always gives the same bits.
+        shapes, weights: where the engine was made to be guarded and can be, all memory that its model's constants are
+            read from: whole numbers, a wrong one of which may end the process, and all others.
     """
 
     name: str
     native_ops: bool = False
+    repeats: bool = False
+    shapes: Sequence[NDArray[np.uint64]] = ()
+    weights: Sequence[NDArray[np.uint64]] = ()
 
-    def __init__(self, model: bytes, card: Card, threads: int, precision: str = "fp32") -> None:
+    def __init__(self, model: bytes, card: Card, threads: int, precision: str = "fp32", guarded: bool = True) -> None:
         """Load the model.
 
         Args:
@@ -86,6 +95,7 @@ class Engine(ABC):
             card: what it takes and gives.
             threads: threads to use.
             precision: which of the bundle's models it is, a key of ``SELF_TEST``.
+            guarded: hold the weights where flipped bits can be found, if this kind of engine can.
 
         Raises:
             HyperlineError: the engine cannot load the model.
@@ -127,8 +137,23 @@ class Engine(ABC):
             HyperlineError: the engine failed.
         """
 
+    @abstractmethod
+    def aside(self, block: Block) -> Outputs:
+        """Classify a block from zero state, beside the strip: width and state of that stay what they are.
 
-def load_engine(name: str, model: bytes, card: Card, threads: int | None = None, precision: str = "fp32") -> Engine:
+        Raises:
+            HyperlineError: the engine failed.
+        """
+
+
+def load_engine(
+    name: str,
+    model: bytes,
+    card: Card,
+    threads: int | None = None,
+    precision: str = "fp32",
+    guarded: bool = True,
+) -> Engine:
     """Load a model into the engine of that name.
 
     Args:
@@ -138,6 +163,7 @@ def load_engine(name: str, model: bytes, card: Card, threads: int | None = None,
         card: what it takes and gives.
         threads: threads to use; None for every CPU that this process may run on.
         precision: which of the bundle's models it is, a key of ``SELF_TEST``.
+        guarded: see ``Engine``.
 
     Raises:
         InputError: no such engine, or fewer than one thread.
@@ -153,7 +179,7 @@ def load_engine(name: str, model: bytes, card: Card, threads: int | None = None,
     module, kind = ENGINES[kind_name]
     options: dict[str, Any] = {"cache": Path(folder)} if folder else {}
     engine: Engine = getattr(importlib.import_module(module), kind)(
-        model, card, threads, precision=precision, **options
+        model, card, threads, precision=precision, guarded=guarded, **options
     )
     return engine
 
@@ -167,16 +193,18 @@ def engines_from(name: str) -> tuple[str, ...]:
     kind = name.partition(":")[0]
     if kind not in ENGINES:
         raise InputError(f"no engine is called {name!r}; there are: {', '.join(ENGINES)}")
-    behind = {"tensorrt": ("ort-cpu",)}
-    return (name, *behind.get(kind, ()))
+    return (name, *_BEHIND.get(kind, ()))
 
 
-def self_test(engine: Engine, golden: Mapping[str, NDArray[Any]]) -> None:
+def self_test(engine: Engine, golden: Mapping[str, NDArray[Any]]) -> Outputs:
     """Refuse to fly an engine that does not give what the exporter saw.
 
     Args:
-        engine: a loaded engine; its state is lost.
+        engine: a loaded engine; the strip that it flies stays as it is.
         golden: the bundle's golden block (``Bundle.golden``), of which at least one pixel is valid.
+
+    Returns:
+        The engine's answer; it holds until the next test.
 
     Raises:
         HyperlineError: fewer of the valid pixels' labels right, or one of their logits further off, than the bar of the
@@ -184,8 +212,7 @@ def self_test(engine: Engine, golden: Mapping[str, NDArray[Any]]) -> None:
     """
     # Copies, because the bundle's arrays are views into its bytes, at any alignment.
     lines, valid = golden["lines"].copy(), golden["valid"].copy()
-    engine.reset(valid.shape[1])
-    outputs = engine.step(Block(lines, valid, len(lines)))
+    outputs = engine.aside(Block(lines, valid, len(lines)))
     equal = float(np.mean(outputs.labels[valid] == golden["labels"][valid]))
     expected = golden["logits"][valid]
     off = float(np.max(np.abs(outputs.logits[valid] - expected)))
@@ -199,3 +226,4 @@ def self_test(engine: Engine, golden: Mapping[str, NDArray[Any]]) -> None:
             f"{allowed:.2g} may be). This machine would not classify as the exporter did: try another "
             f"onnxruntime or another precision, or export the bundle again"
         )
+    return outputs

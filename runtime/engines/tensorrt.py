@@ -58,6 +58,7 @@ class TensorRTEngine(Engine):
         cache: Path | None = None,
         toolkit: Toolkit | None = None,
         precision: str = "fp32",
+        guarded: bool = True,
     ) -> None:
         """See ``Engine``.
 
@@ -68,12 +69,13 @@ class TensorRTEngine(Engine):
             cache: folder of the engines; None for the default one.
             toolkit: TensorRT and the GPU; None: look for them.
             precision: which of the bundle's models it is.
+            guarded: as for every engine; weights in the GPU's memory cannot be looked at.
 
         Raises:
             InputError: TensorRT or a GPU is missing, or this model was not built here.
             HyperlineError: TensorRT cannot load the engine, or it is not the card's.
         """
-        super().__init__(model, card, threads, precision)
+        super().__init__(model, card, threads, precision, guarded)
         self._toolkit = toolkit or find_toolkit()
         self.native_ops = self._toolkit.plugin is not None
         trt = self._toolkit.trt
@@ -258,6 +260,21 @@ class TensorRTEngine(Engine):
             raise self._failure(f"in a step on a block of shape {block.lines.shape}", error) from error
         self._turn = 1 - self._turn
         return self._outputs
+
+    def aside(self, block: Block) -> Outputs:
+        """See ``Engine``. Where the width is another one, memory is given and both graphs are captured, twice."""
+        samples = self._samples
+        if samples < 0:  # no strip yet
+            self.reset(block.valid.shape[1])
+            return self.step(block)
+        state = self.state
+        self.reset(block.valid.shape[1])
+        try:
+            outputs = self.step(block)
+            return Outputs(outputs.labels.copy(), outputs.confidence.copy(), outputs.logits.copy())
+        finally:
+            self.reset(samples)
+            self.load_state(state)
 
     def _failure(self, where: str, error: Exception) -> HyperlineError:
         reason = str(error).strip().partition("\n")[0]

@@ -3,6 +3,7 @@
 import json
 import sys
 
+import onnxruntime
 import pytest
 from click.testing import CliRunner
 
@@ -36,6 +37,7 @@ def test_every_fault_comes_with_its_fix(monkeypatch):
     monkeypatch.setitem(engines.ENGINES, "warp", ("warp_drive.engine", "Warp"))
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setitem(sys.modules, "gi", None)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     monkeypatch.setattr(doctor, "_TRAINS", ("torch", "no-such-package"))
     code, found = findings()
     faults = [entry for entry in found.values() if not entry["ok"]]
@@ -44,6 +46,7 @@ def test_every_fault_comes_with_its_fix(monkeypatch):
         "native operators",
         "native operators in onnxruntime",
         "packages that train",
+        "engine ort-cuda",
         "engine tensorrt",
         "engine warp",
         "cameras",
@@ -51,6 +54,7 @@ def test_every_fault_comes_with_its_fix(monkeypatch):
     assert all(entry["fix"] and entry["detail"] for entry in faults)
     assert "libonnxruntime-dev" in found["native operators in onnxruntime"]["fix"]
     assert "gir1.2-aravis-0.8" in found["cameras"]["fix"]
+    assert "hyperline[cuda]" in found["engine ort-cuda"]["fix"]
     assert "JetPack" in found["engine tensorrt"]["fix"]
     assert found["engine warp"]["fix"] == "pip install warp_drive"
 

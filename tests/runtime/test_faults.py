@@ -130,13 +130,15 @@ def test_an_engine_that_fails_hands_the_strip_to_the_next(tiny, bundle, scene, t
     class Failing(OrtCpuEngine):
         def step(self, block):
             self.calls = getattr(self, "calls", 0) + 1
-            if self.calls == 6:  # the first was the self-test
+            if self.calls == 5:
                 self.state[...] = 7.0  # whatever it leaves behind
                 raise HyperlineError("the GPU fell off the bus")
             return super().step(block)
 
-    def load(name, model, card, threads, precision):
-        return (Failing if name == "tensorrt" else OrtCpuEngine)(model, card, 1, precision)
+    def load(name, model, card, threads, precision, guarded):
+        if name == "ort-cuda":
+            raise HyperlineError("there is no CUDA here")
+        return (Failing if name == "tensorrt" else OrtCpuEngine)(model, card, 1, precision=precision)
 
     monkeypatch.setattr(strip_module, "load_engine", load)
     source = Scripted(scene, script=range(LINES))
@@ -144,7 +146,7 @@ def test_an_engine_that_fails_hands_the_strip_to_the_next(tiny, bundle, scene, t
     labels = np.fromfile(tmp_path / "classes.img", np.uint8).reshape(-1, SAMPLES)
     np.testing.assert_array_equal(labels, tiny.expected_map(scene.cube, 4)[0])
     assert (summary.fallbacks, summary.engine, summary.classified) == (1, "ort-cpu", LINES)
-    assert "fell off the bus" in summary.failures[0]
+    assert "fell off the bus" in summary.failures[0] and "no CUDA" in summary.failures[1]
 
 
 def test_an_answer_that_is_no_number_costs_its_block_alone(tiny, bundle, scene, tmp_path, monkeypatch) -> None:
@@ -152,7 +154,7 @@ def test_an_answer_that_is_no_number_costs_its_block_alone(tiny, bundle, scene, 
 
     def spoil(self, block):
         outputs = step(self, block)
-        if next(calls) == 4:  # lines 12 to 15
+        if next(calls) == 3:  # lines 12 to 15
             outputs.confidence[0, 0] = np.nan
             self.state[:] = np.nan
         return outputs

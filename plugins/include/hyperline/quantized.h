@@ -34,6 +34,16 @@ HYPERLINE_API int hyperline_quantized_pack_block_conv(int64_t inputs, int64_t ou
 /* Null is fine. */
 HYPERLINE_API void hyperline_quantized_free(hyperline_quantized_weight* packed);
 
+typedef struct hyperline_quantized_memory {
+    void* start;
+    int64_t bytes;
+} hyperline_quantized_memory;
+
+/* Where packed weights lie, for whoever guards memory against flipped bits. All that a process packs is numbered from
+ * 0. Writes `room` entries: of those numbered `first` and up that are not freed yet, in their order, then nulls. What
+ * is written holds until that weight is freed. Returns the number that the next one will have. */
+HYPERLINE_API int64_t hyperline_quantized_packed(int64_t first, int64_t room, hyperline_quantized_memory* memory);
+
 typedef struct hyperline_quantized_layer {
     const hyperline_quantized_weight* weight;
     const float* weight_scale; /* (O) */
