@@ -19,9 +19,7 @@ import os
 import tempfile
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TextIO
 
 import numpy as np
@@ -29,7 +27,7 @@ import onnx
 from step import full_frame_bundle
 from timing import processor
 
-from hyperline.bundle import Bundle
+from hyperline.bundle import Bundle, add_members, read_bundle
 from hyperline.bundle.bundle import MODELS
 from hyperline.calibration.int8 import int8_model
 from hyperline.calibration.layers import find_layers
@@ -68,7 +66,8 @@ def _bundle(folder: Path) -> Bundle:
     graph = onnx.load_from_string(bundle.model())
     layers, _ = find_layers(graph)
     int8 = int8_model(graph, layers, {layer.name: 8.0 for layer in layers}).SerializeToString(deterministic=True)
-    return replace(bundle, members=MappingProxyType({**bundle.members, MODELS["int8"]: int8}))
+    add_members(bundle.path, {MODELS["int8"]: int8})
+    return read_bundle(bundle.path)
 
 
 def _scene(bundle: Bundle) -> Scene:

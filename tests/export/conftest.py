@@ -1,6 +1,7 @@
 """One small network fitted to counts such as a sensor delivers, and its exports, made once a session."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,6 +74,13 @@ def run_dir(tmp_path, scene, network):
 @pytest.fixture
 def one_scale_run_dir(tmp_path, scene, one_scale_network):
     return write_run(tmp_path / "run", scene, one_scale_network)
+
+
+@pytest.fixture
+def run_dir_of_all_experts(tmp_path, scene, monkeypatch):
+    """One scale, whose router picks all four experts for every block."""
+    monkeypatch.setattr(train_model, "SCALES", 1)
+    return write_run(tmp_path / "run", scene, network_for(scene, replace(CONFIG, top_k=4)))
 
 
 def write_run(folder, scene, network):

@@ -10,6 +10,7 @@ from hyperline.plugins import onnxruntime_ops
 from hyperline.plugins.native import find_library
 from hyperline.plugins.onnxruntime_ops import ORT_LIBRARY
 from hyperline.runtime.bench import bench_bundle, stepper
+from hyperline.runtime.blocks import Block
 from hyperline.runtime.engines import load_engine, self_test
 from hyperline.runtime.engines.ort_cpu import OrtCpuEngine
 from hyperline.runtime.sources.files import SceneSource
@@ -33,6 +34,31 @@ def test_labels_and_logits_are_those_of_the_function_bodies_over_many_blocks(bun
         native, bodies = (step() for step in steps)
         np.testing.assert_array_equal(native.labels, bodies.labels)
         np.testing.assert_allclose(native.logits, bodies.logits, atol=1e-4)
+
+
+@needs_library
+def test_every_weight_is_read_where_it_is_guarded(run_dir_of_all_experts, scene, tmp_path):
+    """A copy anywhere else would answer as before. The weights of an expert that is not picked would do so too."""
+    bundle = read_bundle(export_run(run_dir_of_all_experts, tmp_path / "all.hlb"))
+    engine = OrtCpuEngine(bundle.model(), bundle.card, 1)
+    lines = scene.cube[8:16, :40].astype(np.float32)
+    block = Block(lines, (lines != -1).any(-1), 8)
+    before = engine.aside(block).logits.copy()
+    (weights,) = engine.weights
+    numbers, unread = weights.view(np.float32), []
+    for name, value in engine._constants.values.items():
+        first = (value.data_ptr() - weights.ctypes.data) // 4
+        if not 0 <= first < numbers.size:
+            continue  # a shape
+        one = numbers[first : first + int(np.prod(value.shape()))]
+        kept = one.copy()
+        one[...] = 2 * one + 1
+        if (engine.aside(block).logits == before).all():
+            unread.append((name, one.size))
+        one[...] = kept
+    np.testing.assert_array_equal(engine.aside(block).logits, before)
+    # The bound of a Clip and the zero of a Where and a Greater: no value of this block is between the two.
+    assert len(unread) <= 2 and all(size == 1 for _, size in unread), unread
 
 
 @needs_library

@@ -1,5 +1,6 @@
 """The operators in onnxruntime's CUDA provider: what is registered, everywhere; what they compute, on a GPU."""
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -10,11 +11,15 @@ import onnx.parser
 import onnxruntime
 import pytest
 
+from hyperline.errors import InputError
 from hyperline.plugins import reference
 from hyperline.plugins.native import find_library
 from hyperline.plugins.native_cuda import CUDA_LIBRARY
 from hyperline.plugins.onnx_functions import OPSET
 from hyperline.plugins.onnxruntime_ops import ORT_LIBRARY
+from hyperline.runtime.blocks import Block
+from hyperline.runtime.engines import load_engine, self_test
+from hyperline.runtime.engines.ort_cuda import OrtCudaEngine
 
 ROOT = Path(__file__).resolve().parents[2]
 GPU, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -200,3 +205,34 @@ def test_a_cuda_graph_of_the_session_replays_the_scan(on_gpu, scan_case):
     graphed.run_with_iobinding(binding)  # replays
     expected, _ = on_gpu(scan_model(other)).run(None, other.inputs)
     np.testing.assert_array_equal(y.numpy(), expected)
+
+
+def test_the_engine_gives_on_the_gpu_what_it_gives_on_the_cpu(tmp_path, monkeypatch):
+    """The exported step over many blocks: its state stays on the GPU, and comes from there and goes back when asked."""
+    try:
+        OrtCudaEngine.require()
+    except InputError as error:
+        pytest.skip(str(error))
+    pytest.importorskip("torch", reason="exporting a model needs torch: pip install 'hyperline[train]'")
+    monkeypatch.syspath_prepend(ROOT / "bench")
+    bundle = importlib.import_module("step").full_frame_bundle(tmp_path / "one.hlb", 32, 4)
+    try:
+        gpu = load_engine("ort-cuda", bundle.model(), bundle.card, 1)
+    except InputError as error:
+        pytest.skip(str(error))
+    cpu = load_engine("ort-cpu", bundle.model(), bundle.card, 1)
+    lines = bundle.golden()["lines"]
+    generator = np.random.default_rng(0)
+    for engine in (gpu, cpu):
+        engine.reset(64)
+    for number in range(20):
+        valid = generator.random((8, 64)) < 0.9
+        noisy = (lines + generator.normal(0, 30, lines.shape)) * valid[..., None]
+        block = Block(noisy.astype(np.float32), valid, 8)
+        on_gpu, on_cpu = gpu.step(block), cpu.step(block)
+        np.testing.assert_allclose(on_gpu.logits[valid], on_cpu.logits[valid], atol=1e-3)
+        np.testing.assert_allclose(gpu.state, cpu.state, atol=1e-3)
+        if number == 9:
+            self_test(gpu, bundle.golden())
+            gpu.load_state(cpu.state)
+            np.testing.assert_array_equal(gpu.state, cpu.state)

@@ -1,3 +1,5 @@
+import gc
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -280,6 +282,24 @@ def test_the_operator_takes_the_place_of_the_body_and_keeps_its_constants(op, fe
         types[native] = [node.op_type for node in nodes]
     assert types[True] == [op]
     assert op not in types[False] and len(types[False]) > 1
+
+
+@needs_ort
+@pytest.mark.parametrize(("op", "feeds"), [WIDE, CONVOLUTION])
+def test_the_packed_weights_of_a_session_are_found_and_are_those_that_it_reads(op, feeds, library):
+    first = library.packed
+    run = session(op, feeds)
+    (memory,) = library.packed_since(first)
+    before = run(feeds)
+    for position in range(0, memory.size, max(1, memory.size // 7)):
+        memory[position] ^= np.uint64(0x4040404040404040)
+    assert (run(feeds) != before).any()
+    for position in range(0, memory.size, max(1, memory.size // 7)):
+        memory[position] ^= np.uint64(0x4040404040404040)
+    np.testing.assert_array_equal(run(feeds), before)
+    del run
+    gc.collect()
+    assert library.packed_since(first) == [] and library.packed == first + 1
 
 
 @needs_ort

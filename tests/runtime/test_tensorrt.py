@@ -306,3 +306,14 @@ def test_build_on_a_machine_without_tensorrt_says_what_to_install(bundle, machin
 def test_a_folder_of_engines_is_for_tensorrt_alone(tiny):
     with pytest.raises(InputError, match="no engine is called 'ort-cpu:/engines'"):
         load_engine("ort-cpu:/engines", tiny.model(4), tiny.card(4))
+
+
+def test_a_block_aside_leaves_strip_and_state_as_they_are(tiny, engine):
+    blocks = list(blocks_of(tiny, 4, 24))
+    engine.reset(24)
+    plain = [engine.step(Block(*block, 4)).labels.copy() for block in blocks]
+    golden = tiny.golden(4)
+    engine.reset(24)
+    for block, expected in zip(blocks, plain, strict=True):
+        self_test(engine, golden)
+        np.testing.assert_array_equal(engine.step(Block(*block, 4)).labels, expected)
