@@ -12,6 +12,7 @@ one bit, or one of each of several things, drawn likewise. Its labels are compar
     weights, copy, bundle   and a bit of the bundle in memory: it is loaded again from the file
     state and copy          a bit of either: the state goes back by one block
     bundle file             nothing is flown: the file is opened
+    weights, self-test      nothing is flown: the golden block is classified, with no other guard
 
 The first three are flown without guards too. Trials run in a process of their own: one that dies is counted, and the
 next goes on with the trial behind it. Prints a table. Flips within a step are not made, nor in what a step computes.
@@ -56,6 +57,7 @@ GUARDED = (
     "weights, copy, bundle",
     "state and copy",
     "bundle file",
+    "weights, self-test",
 )
 UNGUARDED = GUARDED[:3]
 OUTCOMES = (
@@ -165,6 +167,8 @@ class Campaign:
         bundle = self._bundle
         if target == "bundle file":
             return self._open(generator)
+        if target == "weights, self-test":
+            return self._test(generator)
         if "bundle" in target:
             members = dict(bundle.members)
             name = MODELS[self._precision]
@@ -182,8 +186,7 @@ class Campaign:
         except HyperlineError:
             return Trial("ended the strip")
         finally:
-            for memory, pristine in zip(self._memory(self._engine), self._pristine, strict=True):
-                np.copyto(memory, pristine)
+            self._restore()
         changed = int(np.count_nonzero(labels != self._clean))
         counters = flight.counters
         if counters.state_rolled_back:
@@ -203,16 +206,36 @@ class Campaign:
             return Trial("refused")
         return Trial("silent, no label changed")
 
+    def _test(self, generator: Generator) -> Trial:
+        chain = EngineChain([("ort-cpu", lambda: self._engine)], self._bundle.golden)
+        flip(self._weights(chain, generator)[0], generator)
+        try:
+            chain.test()
+        except HyperlineError:
+            return Trial("refused")
+        finally:
+            self._restore()
+        return Trial("silent, no label changed")
+
+    def _restore(self) -> None:
+        for memory, pristine in zip(self._memory(self._engine), self._pristine, strict=True):
+            np.copyto(memory, pristine)
+
+    def _weights(self, chain: EngineChain, generator: Generator) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return a piece of the weights, drawn by its size, and its copy."""
+        memory = self._memory(chain.engine)
+        sizes = np.array([one.size for one in memory], float)
+        number = int(generator.choice(len(memory), p=sizes / sizes.sum()))
+        copies = [copy for guard in (chain._flying.shapes, chain._flying.weights) for copy in guard._copies]
+        return memory[number], copies[number]
+
     def _places(self, target: str, flight: Flight, chain: EngineChain, generator: Generator) -> Iterator[NDArray[Any]]:
         """Give the memory of which one bit is to flip. It reaches where nobody else may."""
         if target.startswith("weights"):
-            memory = self._memory(chain.engine)
-            sizes = np.array([one.size for one in memory], float)
-            number = int(generator.choice(len(memory), p=sizes / sizes.sum()))
-            yield memory[number]
+            weights, copy = self._weights(chain, generator)
+            yield weights
             if "copy" in target:
-                guards = (chain._flying.shapes, chain._flying.weights)
-                yield [copy for guard in guards for copy in guard._copies][number]
+                yield copy
         elif target.startswith("state"):
             yield chain.engine.state
             if "copy" in target:
