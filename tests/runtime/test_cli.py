@@ -186,3 +186,13 @@ def test_events_and_a_geotiff_leave_with_the_strip(run: Run, npz: Path, tmp_path
 def test_a_link_that_cannot_be_is_refused(run: Run, npz: Path, options: tuple[str, ...]) -> None:
     code, _, err = run(npz, *options)
     assert code == 2 and "error:" in err.lower(), err
+
+
+@pytest.mark.parametrize(("options", "tests"), [(("--self-test-every", 2), 2), ((), 1), (("--self-test-every", 0), 0)])
+def test_the_self_test_is_repeated_as_often_as_asked(
+    run: Run, npz: Path, options: tuple[object, ...], tests: int
+) -> None:
+    """Six blocks, and a test at the end of the strip."""
+    code, out, _ = run(npz, "--json", *options)
+    assert code == 0
+    assert tests <= json.loads(out)["counters"]["self_tests"] <= max(tests, 3 * (tests > 1))
