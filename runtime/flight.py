@@ -428,7 +428,10 @@ class Flight:
             HyperlineError: none does.
         """
         counters, chain = self.counters, self._chain
+        if self._guard is not None:
+            self._guard.check(chain.engine)  # the state is to be gone back to
         try:
+            counters.weights_repaired += chain.mend()
             chain.test()
         except HyperlineError as error:
             counters.self_tests_failed += 1
@@ -452,7 +455,7 @@ class Flight:
         if guard is None:
             return chain.engine.step(block)
         samples = self._assembler.padded_samples
-        mended = 0
+        mended, reloaded = 0, False
         while True:
             engine = chain.engine
             guard.check(engine)
@@ -470,7 +473,8 @@ class Flight:
                     engine.load_state(guard.latest)
                     continue
             except HyperlineError as error:
-                if chain.reload(str(error), samples, guard.latest):
+                if not reloaded and chain.reload(str(error), samples, guard.latest):
+                    mended, reloaded = 0, True
                     continue
                 raise
             if isinstance(answer, HyperlineError):

@@ -22,10 +22,11 @@ from hyperline.bundle import Bundle, read_bundle
 from hyperline.errors import HyperlineError, InputError
 from hyperline.runtime.blocks import Block
 from hyperline.runtime.engines import engines_from, load_engine, self_test
+from hyperline.runtime.engines.chain import EngineChain
 from hyperline.runtime.engines.constants import Constants, read_constants
 from hyperline.runtime.engines.ort_cpu import OrtCpuEngine
 from hyperline.runtime.engines.ort_cuda import OrtCudaEngine
-from hyperline.runtime.flight import LoopOptions
+from hyperline.runtime.flight import Flight, LoopOptions
 from hyperline.runtime.guards import MemoryGuard
 from hyperline.runtime.records import RECORDS, Record, read_records
 from hyperline.runtime.sources.files import SceneSource
@@ -220,12 +221,38 @@ def test_weights_in_bad_memory_are_loaded_into_other_memory(tiny, bundle, scene,
     assert "damaged 3 times in one block" in summary.failures[0]
 
 
+def test_where_all_memory_is_bad_the_strip_ends(bundle, scene, tmp_path, monkeypatch) -> None:
+    step = OrtCpuEngine.step
+
+    def stuck(self, block):
+        self.weights[0][0] ^= np.uint64(1)
+        return step(self, block)
+
+    monkeypatch.setattr(OrtCpuEngine, "step", stuck)
+    with pytest.raises(HyperlineError, match="damaged 3 times in one block"):
+        run_strip(bundle, SceneSource(scene), tmp_path, threads=1)
+
+
+def test_weights_that_flip_just_before_a_self_test_do_not_fail_it(tiny, bundle, scene, tmp_path, monkeypatch) -> None:
+    test = Flight._test
+
+    def flip_and_test(self):
+        self._chain.engine.weights[0][0] ^= np.uint64(1 << 30)
+        test(self)
+
+    monkeypatch.setattr(Flight, "_test", flip_and_test)
+    summary = run_strip(bundle, SceneSource(scene), tmp_path, threads=1, options=LoopOptions(self_test_every=3))
+    counters = summary.counters
+    assert counters.self_tests_failed == counters.suspect == 0
+    assert counters.weights_repaired == counters.self_tests > 1
+
+
 def test_no_guards_leave_weights_and_self_test_alone(tiny, bundle, scene, tmp_path, monkeypatch) -> None:
     def never(*arguments):
         raise AssertionError
 
     monkeypatch.setattr(MemoryGuard, "mend", never)
-    monkeypatch.setattr("hyperline.runtime.engines.chain.EngineChain.test", never)
+    monkeypatch.setattr(EngineChain, "test", never)
     monkeypatch.setattr(Constants, "of", never)
     options = LoopOptions(guards=False, self_test_every=1)
     run_strip(bundle, SceneSource(scene), tmp_path, threads=1, options=options)
