@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from onnx import TensorProto, helper, numpy_helper
@@ -103,6 +103,7 @@ STORED = {
 }
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(list(STORED)).flatmap(
         lambda dtype: npst.arrays(
@@ -125,6 +126,7 @@ def test_constants_are_read_as_onnx_reads_them(array: np.ndarray, raw: bool) -> 
     np.testing.assert_array_equal(found["one"], array)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_what_is_no_onnx_file_is_refused_or_has_no_constants(data: bytes) -> None:
     try:
