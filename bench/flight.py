@@ -8,8 +8,9 @@ those of `hyperline run`, on the disk of --folder. Every ten seconds a line says
 memory the process has; at the end, what became of the lines, and the latency from a block's last line to its labels in
 the map. The network has random weights: speed does not depend on them.
 
---guards-cost flies as fast as the lines are taken, short strips with and without guards in turns, and prints the
-ratio of their throughputs.
+--guards-cost flies as fast as the lines are taken, short strips with and without guards in turns, and prints their
+throughputs and the processor time of a line. Where other work wants the same cores, only the latter says something, and
+with --threads 1 alone: more threads spin while they wait for each other.
 """
 
 from __future__ import annotations
@@ -137,11 +138,13 @@ def _memory() -> int:
 def _guards_cost(bundle: Bundle, options: argparse.Namespace, folder: Path) -> None:
     source = SceneSource(_scene(bundle), repeat=8)
     rates: dict[bool, list[float]] = {True: [], False: []}
+    spent: dict[bool, list[float]] = {True: [], False: []}
     end = time.monotonic() + options.seconds
     first = True
     while time.monotonic() < end:
         first = not first  # whoever flies second finds the machine warmer
         for guards in (first, not first):
+            marks: list[tuple[int, float]] = []  # lines, processor time
             summary = run_strip(
                 bundle,
                 source,
@@ -150,12 +153,17 @@ def _guards_cost(bundle: Bundle, options: argparse.Namespace, folder: Path) -> N
                 threads=options.threads,
                 overwrite=True,
                 options=LoopOptions(guards=guards),
+                on_progress=lambda lines, marks=marks: marks.append((lines, time.process_time())),  # type: ignore[misc]
             )
             rates[guards].append(summary.lines_per_second)
+            spent[guards].append((marks[-1][1] - marks[0][1]) / (marks[-1][0] - marks[0][0]))
     with_guards, without = (float(np.median(rates[guards])) for guards in (True, False))
+    busy, idle = (1e3 * float(np.median(spent[guards])) for guards in (True, False))
     print(
-        f"{options.precision}, {len(rates[True])} strips of {source.lines} lines each way, in turns: {with_guards:.0f} "
-        f"lines/s with guards, {without:.0f} without; guards cost {100 * (1 - with_guards / without):.1f} %"
+        f"{options.precision}, {options.threads} threads, {len(rates[True])} strips of {source.lines} lines each way, "
+        f"in turns: {with_guards:.0f} lines/s with guards, {without:.0f} without, {100 * (1 - with_guards / without):.1f}% "
+        f"less; processor time {busy:.3f} ms a line with, {idle:.3f} without, {100 * (busy / idle - 1):.1f}% more; "
+        f"{processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
     )
 
 
