@@ -161,9 +161,10 @@ def _guards_cost(bundle: Bundle, options: argparse.Namespace, folder: Path) -> N
     busy, idle = (1e3 * float(np.median(spent[guards])) for guards in (True, False))
     print(
         f"{options.precision}, {options.threads} threads, {len(rates[True])} strips of {source.lines} lines each way, "
-        f"in turns: {with_guards:.0f} lines/s with guards, {without:.0f} without, {100 * (1 - with_guards / without):.1f}% "
-        f"less; processor time {busy:.3f} ms a line with, {idle:.3f} without, {100 * (busy / idle - 1):.1f}% more; "
-        f"{processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+        f"in turns: {with_guards:.0f} lines/s with guards, {without:.0f} without "
+        f"({100 * (1 - with_guards / without):.1f} % less); processor time {busy:.3f} ms a line with, {idle:.3f} "
+        f"without ({100 * (busy / idle - 1):.1f} % more); {processor()}, {os.cpu_count()} cores, "
+        f"load {os.getloadavg()[0]:.1f}"
     )
 
 
