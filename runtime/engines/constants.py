@@ -38,12 +38,16 @@ class Constants:
 
     Attributes:
         shapes: the memory of whole numbers of 32 bits and more, of which shapes, axes and indices are made.
-        weights: the memory of all others.
+        weights: the memory of all others but those of 8 bits.
+        bytes: the memory of those of int8, and `byte_constants`: how many they are. Kernels that pack them read them
+            once.
         values: each constant as onnxruntime takes it, by name; views of that memory, which must outlive the session.
     """
 
     shapes: NDArray[np.uint64]
     weights: NDArray[np.uint64]
+    bytes: NDArray[np.uint64]
+    byte_constants: int
     values: dict[str, onnxruntime.OrtValue]
 
     @classmethod
@@ -56,9 +60,16 @@ class Constants:
         found = dict(read_constants(model))
         arrays = {name: array for name, array in found.items() if array.size}
         shapes = {name: array for name, array in arrays.items() if array.dtype.kind in "iu" and array.itemsize >= 4}
-        weights = {name: array for name, array in arrays.items() if name not in shapes}
+        eights = {name: array for name, array in arrays.items() if array.dtype == np.int8}
+        weights = {name: array for name, array in arrays.items() if name not in shapes | eights}
         values: dict[str, onnxruntime.OrtValue] = {}
-        return cls(_side_by_side(shapes, values), _side_by_side(weights, values), values)
+        return cls(
+            _side_by_side(shapes, values),
+            _side_by_side(weights, values),
+            _side_by_side(eights, values),
+            len(eights),
+            values,
+        )
 
 
 def _side_by_side(

@@ -175,7 +175,10 @@ class OrtEngine(Engine):
         before = library.packed if library else 0
         session = onnxruntime.InferenceSession(optimised, options, providers=self._providers)
         self.shapes = (constants.shapes,)
-        self.weights = (constants.weights, *(library.packed_since(before) if library else ()))
+        packed = library.packed_since(before) if library else []
+        # Where every weight of 8 bits was packed, nothing reads it any more.
+        read = [] if len(packed) == constants.byte_constants else [constants.bytes]
+        self.weights = (constants.weights, *read, *packed)
         return session
 
     def _require_contract(self) -> None:
