@@ -39,15 +39,15 @@ class Constants:
     Attributes:
         shapes: the memory of whole numbers of 32 bits and more, of which shapes, axes and indices are made.
         weights: the memory of all others but those of 8 bits.
-        bytes: the memory of those of int8, and `byte_constants`: how many they are. Kernels that pack them read them
+        eights: the memory of those of int8, and `eight_constants`: how many they are. Kernels that pack them read them
             once.
         values: each constant as onnxruntime takes it, by name; views of that memory, which must outlive the session.
     """
 
     shapes: NDArray[np.uint64]
     weights: NDArray[np.uint64]
-    bytes: NDArray[np.uint64]
-    byte_constants: int
+    eights: NDArray[np.uint64]
+    eight_constants: int
     values: dict[str, onnxruntime.OrtValue]
 
     @classmethod

@@ -177,7 +177,7 @@ class OrtEngine(Engine):
         self.shapes = (constants.shapes,)
         packed = library.packed_since(before) if library else []
         # Where every weight of 8 bits was packed, nothing reads it any more.
-        read = [] if len(packed) == constants.byte_constants else [constants.bytes]
+        read = [] if len(packed) == constants.eight_constants else [constants.eights]
         self.weights = (constants.weights, *read, *packed)
         return session
 
