@@ -21,7 +21,7 @@ Array = NDArray[Any]
 Float32 = NDArray[np.float32]
 
 OPS_LIBRARY = "libhyperline_ops.so"
-INTERFACE_VERSION = 1
+INTERFACE_VERSION = 2
 
 
 def find_library(name: str) -> Path | None:
@@ -185,6 +185,7 @@ class NativeLibrary:
         pointer, integer = ctypes.c_void_p, ctypes.c_int64
         self._library.hyperline_selective_scan.argtypes = (pointer, _Rows, pointer)
         self._library.hyperline_selective_scan_backward.argtypes = (pointer, _Rows, pointer)
+        self._library.hyperline_copy_and_look.argtypes = (pointer, pointer, integer, pointer, pointer)
         self._library.hyperline_expert_gate.argtypes = (integer, integer, integer, pointer, pointer, pointer)
 
     def __reduce__(self) -> tuple[type[NativeLibrary], tuple[Path]]:
@@ -260,6 +261,26 @@ class NativeLibrary:
             )
         )
         return weights, active
+
+    def copy_and_look(self, source: Float32, target: Float32) -> tuple[int, bool]:
+        """Copy a flat array into another of its size.
+
+        Returns:
+            The exclusive or of its 64-bit words, an odd last number with zeros above it; and whether all are numbers.
+
+        Raises:
+            InputError: they are not flat, contiguous float32 arrays of one size.
+        """
+        for array in (source, target):
+            if array.dtype != np.float32 or array.shape != (source.size,) or not array.flags.c_contiguous:
+                raise InputError(f"source and target must be flat float32 arrays of one size, not {array.shape}")
+        word, finite = ctypes.c_uint64(), ctypes.c_int32()
+        self._check(
+            self._library.hyperline_copy_and_look(
+                source.ctypes.data, target.ctypes.data, source.size, ctypes.byref(word), ctypes.byref(finite)
+            )
+        )
+        return word.value, bool(finite.value)
 
     def _check(self, status: int) -> None:
         if status:

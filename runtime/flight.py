@@ -24,7 +24,7 @@ from hyperline.radiometry import Radiometry
 from hyperline.runtime.blocks import Block, BlockAssembler
 from hyperline.runtime.engines import Outputs
 from hyperline.runtime.engines.chain import EngineChain
-from hyperline.runtime.guards import StateGuard, is_finite
+from hyperline.runtime.guards import StateGuard
 from hyperline.runtime.links import Links
 from hyperline.runtime.records import Record
 from hyperline.runtime.ring import WRONG_SIZE, LineRing, Policy, Slot
@@ -481,9 +481,7 @@ class Flight:
                 if chain.fall_back(str(answer), samples, guard.latest):
                     continue
                 raise answer
-            state = engine.state
-            if is_finite(answer, state):
-                guard.keep(state)
+            if np.isfinite(answer.confidence).all() and guard.keep(engine.state):
                 self._failed_in_a_row = 0
                 return answer
             reason = f"{engine.name} gave an answer that is no number"
