@@ -6,7 +6,8 @@
 Lines of 1024 samples × 224 bands come as uint16 from memory at their rate; ring, engine, maps, log and checkpoints are
 those of `hyperline run`, on the disk of --folder. Every ten seconds a line says how many lines were taken and how much
 memory the process has; at the end, what became of the lines, and the latency from a block's last line to its labels in
-the map. The network has random weights: speed does not depend on them.
+the map. Exit code 1 where a line is dropped, p99.9 of that latency is not below --latency-ms, or memory grows by 1 MiB
+after the first minute. The network has random weights: speed does not depend on them.
 
 --guards-cost flies as fast as the lines are taken, short strips with and without guards in turns, and prints their
 throughputs and the processor time of a line. Where other work wants the same cores, only the latter says something, and
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -49,6 +51,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=330)
     parser.add_argument("--precision", choices=["fp32", "int8"], default="int8")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--latency-ms", type=float, default=50)
     parser.add_argument("--folder", type=Path, help="where the maps go  [default: a temporary one]")
     parser.add_argument("--out", type=Path, help="write the report there too")
     parser.add_argument("--guards-cost", action="store_true")
@@ -59,7 +62,7 @@ def main() -> None:
         if options.guards_cost:
             _guards_cost(bundle, options, folder)
         else:
-            _fly(bundle, options, folder)
+            sys.exit(0 if _fly(bundle, options, folder) else 1)
 
 
 def _bundle(folder: Path) -> Bundle:
@@ -79,7 +82,8 @@ def _scene(bundle: Bundle) -> Scene:
     return Scene("made-up", lines[rows][:, columns].astype(np.uint16) + noise)
 
 
-def _fly(bundle: Bundle, options: argparse.Namespace, folder: Path) -> None:
+def _fly(bundle: Bundle, options: argparse.Namespace, folder: Path) -> bool:
+    """Fly; return whether all bars are met."""
     scene = _scene(bundle)
     source = SceneSource(scene, options.rate, repeat=round(options.seconds * options.rate / _LINES))
     report = options.out.open("w") if options.out else None
@@ -90,7 +94,8 @@ def _fly(bundle: Bundle, options: argparse.Namespace, folder: Path) -> None:
         f"{_SAMPLES} samples × {_BANDS} bands at {options.rate:g} lines/s, {options.precision}, "
         f"{options.threads} threads; {processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before",
     )
-    watcher = threading.Thread(target=_watch, args=(taken, ended, report), daemon=True)
+    grown = [0]
+    watcher = threading.Thread(target=_watch, args=(taken, ended, report, grown), daemon=True)
     watcher.start()
     summary = run_strip(
         bundle,
@@ -115,14 +120,26 @@ def _fly(bundle: Bundle, options: argparse.Namespace, folder: Path) -> None:
         f"from a block's last line to its labels in the map: p50 {latency.p50:.1f} ms, p99 {latency.p99:.1f} ms, "
         f"p99.9 {latency.p999:.1f} ms; {summary.seconds:.0f} s",
     )
+    missed = [
+        bar
+        for bar, met in (
+            ("no line is dropped", summary.dropped == summary.unwritten == summary.rejected == 0),
+            (f"p99.9 below {options.latency_ms:g} ms", latency.p999 < options.latency_ms),
+            ("memory grows by less than 1 MiB after the first minute", grown[0] < 2**20),
+        )
+        if not met
+    ]
+    _say(report, f"missed: {'; '.join(missed)}" if missed else "all bars met")
+    return not missed
 
 
-def _watch(taken: list[int], ended: threading.Event, report: TextIO | None) -> None:
+def _watch(taken: list[int], ended: threading.Event, report: TextIO | None, grown_by: list[int]) -> None:
     start, after_a_minute = time.monotonic(), None
     while not ended.wait(_REPORT_SECONDS):
         seconds, memory = time.monotonic() - start, _memory()
         if after_a_minute is None and seconds >= 60:
             after_a_minute = memory
+        grown_by[0] = memory - (after_a_minute or memory)
         grown = f", {(memory - after_a_minute) / 1024:+.0f} KiB since the first minute" if after_a_minute else ""
         _say(report, f"{seconds:6.0f} s: {taken[0]} lines, {memory / 2**20:.1f} MiB{grown}")
 
