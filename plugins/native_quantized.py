@@ -73,6 +73,9 @@ class QuantizedLibrary:
     def __init__(self, path: Path | None = None) -> None:
         """Load the library of this package, or another build of it.
 
+        Args:
+            path: of that build, or of a library that is linked to it, such as the one that onnxruntime runs on.
+
         Raises:
             HyperlineError: it is not there, or cannot be loaded.
         """

@@ -22,8 +22,9 @@ from hyperline.bundle.card import (
     Card,
 )
 from hyperline.errors import HyperlineError
+from hyperline.plugins.native import find_library
 from hyperline.plugins.native_quantized import QuantizedLibrary
-from hyperline.plugins.onnxruntime_ops import runs_native_ops, try_native_ops
+from hyperline.plugins.onnxruntime_ops import ORT_LIBRARY, runs_native_ops, try_native_ops
 from hyperline.runtime.blocks import Block
 from hyperline.runtime.engines.constants import Constants
 from hyperline.runtime.engines.engine import Engine, Outputs
@@ -171,7 +172,8 @@ class OrtEngine(Engine):
         options.add_session_config_entry("session.disable_prepacking", "1")
         for name, value in constants.values.items():
             options.add_initializer(name, value)
-        library = QuantizedLibrary() if self._registered else None
+        # Through the library that the session runs on: another copy of ours may be loaded, with weights of its own.
+        library = QuantizedLibrary(find_library(ORT_LIBRARY)) if self._registered else None
         before = library.packed if library else 0
         session = onnxruntime.InferenceSession(optimised, options, providers=self._providers)
         self.shapes = (constants.shapes,)

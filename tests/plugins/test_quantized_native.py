@@ -286,7 +286,8 @@ def test_the_operator_takes_the_place_of_the_body_and_keeps_its_constants(op, fe
 
 @needs_ort
 @pytest.mark.parametrize(("op", "feeds"), [WIDE, CONVOLUTION])
-def test_the_packed_weights_of_a_session_are_found_and_are_those_that_it_reads(op, feeds, library):
+def test_the_packed_weights_of_a_session_are_found_and_are_those_that_it_reads(op, feeds):
+    library = QuantizedLibrary(find_library(ORT_LIBRARY))
     first = library.packed
     run = session(op, feeds)
     (memory,) = library.packed_since(first)
