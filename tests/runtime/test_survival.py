@@ -28,7 +28,7 @@ from hyperline.scenes import Scene
 from hyperline.sensor import SensorCorrection
 
 MAPS = ("classes.img", "confidence.img", "classes.hdr", "confidence.hdr")
-# A run that is killed again and again: HYPERLINE_KILLS=1000 pytest tests/runtime/test_survival.py -k kill
+# A run that is killed again and again: HYPERLINE_KILLS=1000 pytest -rP tests/runtime/test_survival.py -k killed
 KILLS = int(os.environ.get("HYPERLINE_KILLS", "12"))
 
 
@@ -71,6 +71,8 @@ def test_a_strip_killed_at_any_moment_resumes_to_the_same_bytes(bundle, long_sce
     scene_file, out = tmp_path / "scene.npz", tmp_path / "run"
     np.savez(scene_file, cube=long_scene.cube, labels=long_scene.labels)
     moments, kills, resume = random.Random(0), 0, False
+    counts = dict.fromkeys(("kills", "before a first checkpoint", "of a resumed run", "after the strip had ended"), 0)
+    recomputed = 0  # most lines that a resumed run had to compute again
     while kills < KILLS:
         arguments = [bundle.path, scene_file, out, "resume" if resume else "new"]
         child = subprocess.Popen([sys.executable, "-c", FLIER, *map(str, arguments)], stdout=subprocess.PIPE)
@@ -88,8 +90,13 @@ def test_a_strip_killed_at_any_moment_resumes_to_the_same_bytes(bundle, long_sce
             promised = int(header.splitlines()[1].partition("=")[2])
             assert (out / "classes.img").stat().st_size >= promised * 13  # readable as it lies there
             believed = repair_maps(out)
+            recomputed = max(recomputed, believed.lines - lines)
             assert lines <= believed.lines <= lines + 4  # at most the block in flight is computed again
             assert (out / "classes.img").read_bytes() == whole[0]["classes.img"][: believed.lines * 13]
+        counts["kills"] += 1
+        counts["of a resumed run"] += resume
+        counts["before a first checkpoint"] += not held
+        counts["after the strip had ended"] += finished
         resume = bool(held)
         if finished:
             assert contents(out) == whole[0]
@@ -100,6 +107,7 @@ def test_a_strip_killed_at_any_moment_resumes_to_the_same_bytes(bundle, long_sce
             for path in out.iterdir():
                 path.unlink()
     summary = run_strip(bundle, SceneSource(long_scene), out, threads=1, resume=resume, overwrite=not resume)
+    print(", ".join(f"{count} {what}" for what, count in counts.items()), f"; at most {recomputed} lines written twice")
     assert contents(out) == whole[0]
     assert summary.accuracy == whole[1].accuracy
     assert (summary.received, summary.classified, summary.lines) == (402, 402, 402)
