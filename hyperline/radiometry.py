@@ -204,6 +204,11 @@ class Radiometry:
         if self._dead is not None:
             np.greater(valid, self._dead, out=valid)  # valid and not dead
 
+    @property
+    def follows_dark(self) -> bool:
+        """Whether there is a dark that dark lines can replace."""
+        return self._dark is not None
+
     def update_dark(self, lines: NDArray[Any]) -> None:
         """Take in lines that the source saw with its shutter closed.
 

@@ -89,6 +89,9 @@ class Counters:
         missed: blocks above their deadline.
         failed: blocks that no engine could classify; their lines are dropped.
         invalid_pixels: pixels without a measurement in lines that were not rejected.
+        dark: of the classified, lines seen with the shutter closed. They measure the detector's dark; in the map they
+            are lines without a valid pixel.
+        dark_updates, dark_refusals: darks measured in flight that are used, and that were not believed.
         saturated_pixels: pixels with a saturated element, where the correction gives a level; it says whether they are
             invalid.
         late_lines: lines taken over more than a whole block behind their due time.
@@ -111,6 +114,9 @@ class Counters:
     failed: int = 0
     invalid_pixels: int = 0
     saturated_pixels: int = 0
+    dark: int = 0
+    dark_updates: int = 0
+    dark_refusals: int = 0
     late_lines: int = 0
     state_repaired: int = 0
     state_rolled_back: int = 0
@@ -289,8 +295,12 @@ class Flight:
         received, dropped = ring.settle()
         counters.received = self._before + received
         counters.invalid_pixels += self._assembler.invalid_pixels
-        counters.saturated_pixels += self._radiometry.saturated_pixels
-        self._assembler.invalid_pixels = self._radiometry.saturated_pixels = 0
+        radiometry = self._radiometry
+        counters.saturated_pixels += radiometry.saturated_pixels
+        counters.dark_updates += radiometry.dark_updates
+        counters.dark_refusals += radiometry.dark_refusals
+        self._assembler.invalid_pixels = radiometry.saturated_pixels = 0
+        radiometry.dark_updates = radiometry.dark_refusals = 0
         if self._guard is not None:
             counters.state_repaired += self._guard.repaired
             counters.state_rolled_back += self._guard.rolled_back
@@ -324,11 +334,23 @@ class Flight:
             counters.rejected += 1
             counters.damaged += slot.kind != WRONG_SIZE
             block = self._skip()
+        elif slot.dark:
+            block = self._see_dark(slot)
         else:
             self._truth[row] = bin_labels(slot.truth, self._bin_samples)
             self._usable += 1
             block = self._assembler.push(slot.values)
         self._place(block, writer)
+
+    def _see_dark(self, slot: Slot) -> Block | None:
+        """Measure the dark; nothing of the ground is in the line, which takes its place all the same."""
+        if self._radiometry.follows_dark:
+            self._radiometry.update_dark(slot.values)
+        elif not self.counters.dark:
+            _LOG.warning("the source sends dark lines, and the radiometry has no dark that they could replace")
+        self.counters.dark += 1
+        self._usable += 1
+        return self._skip()
 
     def _fill(self, index: int, writer: Writer) -> None:
         """Keep the places of the lines that are missing before ``index``."""

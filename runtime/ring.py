@@ -55,7 +55,7 @@ class Slot:
         values: (sample, band), as the source gave it; stale where ``kind`` says that it had the wrong size.
         truth: (sample,) class ids, 0 where unknown.
         kind: ``LINE`` or ``WRONG_SIZE``.
-        index, arrived, timestamp_ns: of the `Line`.
+        index, arrived, timestamp_ns, dark: of the `Line`.
         parity: of ``values``, from when it came in.
     """
 
@@ -65,6 +65,7 @@ class Slot:
     index: int = 0
     arrived: float = 0.0
     timestamp_ns: int | None = None
+    dark: bool = False
     parity: int = 0
 
     def intact(self) -> bool:
@@ -132,6 +133,7 @@ class LineRing:
             number = self._free.popleft()
         slot = self._slots[number]
         slot.index, slot.arrived, slot.timestamp_ns = line.index, line.arrived, line.timestamp_ns
+        slot.dark = line.dark
         slot.kind = LINE if line.values.shape == slot.values.shape else WRONG_SIZE
         if slot.kind == LINE:
             _copy(slot.values, line.values)

@@ -18,7 +18,7 @@ from hyperline.runtime.sources.source import Line
 MAGIC = b"\x89HLS\r\n\x1a\n"  # as PNG's: a link in text mode or of seven bits spoils it at once
 VERSION = 1
 SYNC = b"\x1a\xcf\xfc\x1d"  # CCSDS 131.0-B; no part of it is its own beginning, so a search may step over it
-LINE, END = 1, 2
+LINE, END, DARK = 1, 2, 3
 
 MAX_SAMPLES = 65536
 MAX_BANDS = 4096
@@ -181,6 +181,7 @@ def encode_line(
     values: NDArray[Any],
     timestamp_ns: int | None = None,
     truth: NDArray[np.uint8] | None = None,
+    dark: bool = False,
 ) -> bytes:
     """Return the record of one line.
 
@@ -190,11 +191,12 @@ def encode_line(
         values: (sample, band), converted to the stream's dtype.
         timestamp_ns: the sensor's clock, 0 to 2**64 - 2, or None.
         truth: (sample,) class ids where the stream has truth.
+        dark: whether the shutter was closed.
     """
     payload = np.ascontiguousarray(values, header.dtype).tobytes()
     if header.truth_classes:
         payload += (np.zeros(header.samples, np.uint8) if truth is None else truth).tobytes()
-    return encode_record(LINE, header.first_sequence + index, payload, timestamp_ns)
+    return encode_record(DARK if dark else LINE, header.first_sequence + index, payload, timestamp_ns)
 
 
 def encode_end(header: StreamHeader, lines: int) -> bytes:
@@ -292,30 +294,31 @@ class LineReader:
             if kind == END and length == 0:
                 self.ended = True
                 self.total = None if index is None else max(index, self._highest + 1)
-            elif kind != LINE or length != len(self._payload):
+            elif kind not in (LINE, DARK) or length != len(self._payload):
                 # What such a record says of its length is nothing to wait for: the next one is found by its sync word.
                 self._start, self._searching = len(SYNC), True
-                if kind != LINE:
+                if kind not in (LINE, DARK):
                     self.counters.damaged += 1
                 elif index is not None:
-                    return self._line(index, timestamp, fits=False)
+                    return self._line(index, timestamp, kind == DARK, fits=False)
             elif not self._hold(len(self._buffer)) or zlib.crc32(self._payload) != crc:
                 self._skip(len(SYNC))
             else:
                 self._start = self._have = 0
                 if index is not None:
-                    return self._line(index, timestamp, self._truth is None or self._truth_fits())
+                    fits = self._truth is None or self._truth_fits()
+                    return self._line(index, timestamp, kind == DARK, fits)
         return None
 
-    def _line(self, index: int, timestamp: int, fits: bool) -> Line:
+    def _line(self, index: int, timestamp: int, dark: bool, fits: bool) -> Line:
         arrived = time.perf_counter()
         self._highest = max(self._highest, index)
         self.counters.lines += 1
         self.counters.rejected += not fits
         timestamp_ns = None if timestamp == _NO_TIME else timestamp
         if not fits:
-            return Line(index, self._nothing, arrived, None, timestamp_ns)
-        return Line(index, self._values, arrived, self._truth, timestamp_ns)
+            return Line(index, self._nothing, arrived, None, timestamp_ns, dark)
+        return Line(index, self._values, arrived, self._truth, timestamp_ns, dark)
 
     def _truth_fits(self) -> bool:
         return self._truth is not None and int(self._truth.max()) <= self._header.truth_classes

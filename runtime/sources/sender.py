@@ -6,6 +6,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from random import Random
+from typing import Any
+
+from numpy.typing import NDArray
 
 from hyperline.errors import HyperlineError, InputError
 from hyperline.runtime.sources.framing import (
@@ -78,6 +81,35 @@ class Damage:
         return None
 
 
+@dataclass(frozen=True)
+class Shutter:
+    """A shutter that closes again and again.
+
+    Attributes:
+        darks: (line, sample, band), what the detector gives then, over and over.
+        every: lines from one closing to the next.
+        lines: of a closing; the strip begins with one.
+
+    Raises:
+        InputError: a closing is not shorter than the way to the next, or there are no dark lines.
+    """
+
+    darks: NDArray[Any]
+    every: int
+    lines: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.lines < self.every or not len(self.darks):
+            raise InputError(f"a shutter closes for 1 to {self.every - 1} lines of {self.every}, not {self.lines}")
+
+    def sees(self, index: int) -> NDArray[Any] | None:
+        """Return the dark line that comes in the place of a line, or None where the shutter is open."""
+        if index % self.every >= self.lines:
+            return None
+        dark: NDArray[Any] = self.darks[(index // self.every * self.lines + index % self.every) % len(self.darks)]
+        return dark
+
+
 @dataclass
 class SendReport:
     """What was sent.
@@ -131,6 +163,7 @@ def send_strip(
     patience: float,
     damage: Damage | None = None,
     seed: int = 0,
+    shutter: Shutter | None = None,
 ) -> SendReport:
     """Send a strip: its header, its lines as the source gives them, its end.
 
@@ -144,6 +177,7 @@ def send_strip(
         patience: seconds to wait for a receiver that we call, and for one that went away.
         damage: what goes wrong, if anything.
         seed: of the damage.
+        shutter: what it hides, if there is one.
 
     Raises:
         HyperlineError: there is no receiver, or it went away and did not come back.
@@ -153,7 +187,7 @@ def send_strip(
         deadline = time.monotonic() + patience if transport.chosen else float("inf")
         if not _greet(transport, header, deadline):
             raise HyperlineError(f"nobody takes the strip at {transport.name} for {patience:g} s; start the receiver")
-        for record in _records(source, header, damage or Damage(), Random(seed), report):
+        for record in _records(source, header, damage or Damage(), Random(seed), report, shutter):
             while not transport.send(record):
                 transport.hang_up()
                 if not transport.lasting or not _greet(transport, header, time.monotonic() + patience):
@@ -173,11 +207,20 @@ def _greet(transport: Transport, header: StreamHeader, deadline: float) -> bool:
 
 
 def _records(
-    source: Source, header: StreamHeader, damage: Damage, random: Random, report: SendReport
+    source: Source,
+    header: StreamHeader,
+    damage: Damage,
+    random: Random,
+    report: SendReport,
+    shutter: Shutter | None,
 ) -> Iterator[bytes]:
     held = b""  # a record that the next one overtakes
     for line in source:
-        record = encode_line(header, line.index, line.values, time.time_ns(), line.truth)
+        dark = shutter.sees(line.index) if shutter else None
+        if dark is None:
+            record = encode_line(header, line.index, line.values, time.time_ns(), line.truth, line.dark)
+        else:
+            record = encode_line(header, line.index, dark, time.time_ns(), dark=True)
         report.lines += 1
         harm = damage.draw(random)
         if harm == "reordered" and held:

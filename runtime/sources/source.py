@@ -23,6 +23,7 @@ class Line:
             time at which the line was due, so that a pipeline that falls behind sees its true latency.
         truth: (sample,) uint8 class ids where they are known, else None; kept as ``values`` are.
         timestamp_ns: the sensor's own clock, nanoseconds, where it gives one.
+        dark: whether the shutter was closed: the values are the detector's own, and nothing of the ground is in them.
     """
 
     index: int
@@ -30,6 +31,7 @@ class Line:
     arrived: float
     truth: NDArray[np.uint8] | None = None
     timestamp_ns: int | None = None
+    dark: bool = False
 
 
 class Source(Protocol):

@@ -1,8 +1,10 @@
 """Raw lines are corrected on the way into the blocks, and the map is that of the corrected scene."""
 
+import io
 import json
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,10 @@ from hyperline.bundle import encode_golden, write_bundle
 from hyperline.cli import main
 from hyperline.errors import InputError
 from hyperline.radiometry import correct_scene
+from hyperline.runtime.sources import Line
 from hyperline.runtime.sources.files import SceneSource
+from hyperline.runtime.sources.framing import LineReader, read_header
+from hyperline.runtime.sources.sender import Shutter
 from hyperline.runtime.strip import run_strip
 from hyperline.scenes import Scene, scene_hash
 from hyperline.sensor import SensorCorrection, write_correction
@@ -184,3 +189,72 @@ def test_what_cannot_be_right_is_refused_before_the_run(run: Run, tmp_path: Path
         assert code == 2
         assert message in err
         assert not (tmp_path / "run").exists()
+
+
+class WithShutter(SceneSource):
+    """A sensor whose shutter closes."""
+
+    def __init__(self, scene: Scene, shutter: Shutter) -> None:
+        super().__init__(scene)
+        self._shutter = shutter
+
+    def __iter__(self) -> Iterator[Line]:
+        for line in super().__iter__():
+            dark = self._shutter.sees(line.index)
+            yield line if dark is None else replace(line, values=dark, truth=None, dark=True)
+
+
+def test_a_dark_that_drifts_is_followed_by_the_lines_that_the_shutter_hides(
+    bundle, correction: SensorCorrection, strip: Scene, tmp_path: Path
+) -> None:
+    cube = np.concatenate([strip.cube] * 3)
+    darks = np.repeat(correction.dark[None], 16, axis=0).astype(np.uint16)
+    drift = np.zeros_like(cube[0])
+    drift[:, 1:11] = 6
+
+    def fly(name: str, cube: np.ndarray, darks: np.ndarray):
+        source = WithShutter(Scene("raw", cube), Shutter(darks, every=40, lines=16))
+        summary = run_strip(bundle, source, tmp_path / name, threads=1, correction=correction)
+        return summary, np.fromfile(tmp_path / name / "classes.img", np.uint8).reshape(-1, SAMPLES)
+
+    summary, still = fly("still", cube, darks)
+    assert (summary.received, summary.classified, summary.lines) == (66, 66, 66)
+    assert (summary.counters.dark, summary.counters.dark_updates, summary.counters.dark_refusals) == (32, 2, 0)
+    hidden = np.arange(66) % 40 < 16
+    assert not still[hidden].any() and still[~hidden].any(axis=1).all()
+    _, followed = fly("followed", cube + drift, darks + drift)
+    np.testing.assert_array_equal(followed, still)
+    _, ignored = fly("ignored", cube + drift, darks)
+    assert (ignored != still).any()
+
+
+def test_dark_lines_that_cannot_be_any_are_refused_and_those_without_a_dark_to_replace_are_places_in_the_map(
+    bundle, correction: SensorCorrection, strip: Scene, ground: np.ndarray, tmp_path: Path, caplog
+) -> None:
+    open_shutter = Shutter(np.full((16, SAMPLES, RAW_BANDS), 3000, np.uint16), every=20, lines=16)
+    summary = run_strip(bundle, WithShutter(strip, open_shutter), tmp_path / "open", threads=1, correction=correction)
+    assert (summary.counters.dark, summary.counters.dark_updates, summary.counters.dark_refusals) == (18, 0, 1)
+    converted = WithShutter(Scene("field", ground.astype(np.float32)), Shutter(ground.astype(np.float32), 20, 16))
+    summary = run_strip(bundle, converted, tmp_path / "converted", threads=1)
+    assert (summary.counters.dark, summary.classified, summary.lines) == (18, LINES, LINES)
+    assert caplog.text.count("no dark that they could replace") == 1
+
+
+def test_replay_closes_a_shutter(strip: Scene, correction: SensorCorrection, tmp_path: Path) -> None:
+    np.savez(tmp_path / "raw.npz", cube=strip.cube)
+    np.savez(tmp_path / "dark.npz", cube=np.repeat(correction.dark[None], 3, axis=0).astype(np.uint16))
+    hyperline = Path(sys.executable).with_name("hyperline")
+    command = [hyperline, "replay", tmp_path / "raw.npz", "--to", "-", "--shutter", "10:4"]
+    sent = subprocess.run([*command, "--dark", tmp_path / "dark.npz"], capture_output=True, check=True).stdout
+    fill = io.BytesIO(sent).readinto
+    reader, lines = LineReader(read_header(fill), fill), []
+    while (line := reader.read()) is not None:
+        lines.append((line.index, line.dark, line.values.copy()))
+    assert [dark for _, dark, _ in lines] == [index % 10 < 4 for index in range(LINES)]
+    for index, dark, values in lines:
+        np.testing.assert_array_equal(values, correction.dark if dark else strip.cube[index])
+    assert (reader.total, reader.counters.damaged) == (LINES, 0)
+    alone = subprocess.run(command, capture_output=True, text=True)
+    assert alone.returncode == 2 and "--shutter EVERY:LINES and --dark PATH go together" in alone.stderr
+    wrong = subprocess.run([*command[:-1], "4:4", "--dark", tmp_path / "dark.npz"], capture_output=True, text=True)
+    assert wrong.returncode == 2 and "closes for 1 to 3 lines of 4, not 4" in wrong.stderr
