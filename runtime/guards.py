@@ -77,7 +77,10 @@ class StateGuard:
 
     def start(self, state: NDArray[np.float32]) -> None:
         """Take the state of a strip's start, or of a resumed one."""
-        self._copies = [state.copy() for _ in "AB"]
+        if not self._copies or self._copies[0].size != state.size:
+            self._copies = [np.empty_like(state) for _ in "AB"]
+        for copy in self._copies:  # a strip that begins anew allocates nothing
+            np.copyto(copy, state)
         self._words = [parity(state)] * 2
 
     def keep(self, state: NDArray[np.float32]) -> bool:

@@ -93,3 +93,14 @@ def test_a_state_that_is_no_number_is_not_taken(way, value):
     np.testing.assert_array_equal(engine.state, states[-1])
     assert guard.keep(states[0])
     np.testing.assert_array_equal(guard.latest, states[0])
+
+
+def test_a_strip_that_begins_anew_takes_no_more_memory(way):
+    guard, states, engine = guarded()
+    memory = {copy.ctypes.data for copy in guard._copies}
+    guard.start(states[0])
+    assert {copy.ctypes.data for copy in guard._copies} == memory
+    np.copyto(engine.state, states[0])
+    flip(engine.state, 9)
+    guard.check(engine)
+    np.testing.assert_array_equal(engine.state, states[0])
