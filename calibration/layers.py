@@ -108,7 +108,8 @@ _SCAN = "makes the step size, B or C of a scan, whose state keeps every error"
 _ROUTER = "decides which experts see a block"
 _VARIABLE = "its weights depend on the block"
 _DEPTHWISE = "depthwise: nine products a channel, less than the quantisation costs"
-_LINEAR_STEPS = ("CentredLinear", "Gemm", "MatMul", "Sub", "Add", "Mul", "Reshape", "Unsqueeze", "Squeeze", "Transpose")
+_LINEAR_STEPS = ("CentredLinear", "Gemm", "MatMul", "Sub", "Add", "Mul", "Where")
+_LAYOUT_STEPS = ("Reshape", "Unsqueeze", "Squeeze", "Transpose")
 
 
 class _Finder:
@@ -276,9 +277,9 @@ class _Finder:
         if name == LINES_INPUT:
             return True
         above = self.producer.get(name)
-        if above is None or above.op_type not in _LINEAR_STEPS:
+        if above is None or above.op_type not in (*_LINEAR_STEPS, *_LAYOUT_STEPS):
             return False
-        return any(map(self._reads_spectra, above.input))
+        return any(map(self._reads_spectra, above.input[1:] if above.op_type == "Where" else above.input))
 
 
 def _layer_name(node: onnx.NodeProto) -> str:
