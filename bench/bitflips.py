@@ -46,6 +46,7 @@ from hyperline.runtime.engines import Engine, Outputs, load_engine
 from hyperline.runtime.engines.chain import EngineChain
 from hyperline.runtime.flight import Flight, LoopOptions
 from hyperline.runtime.sources.files import SceneSource
+from hyperline.runtime.state_copies import StateCopy
 from hyperline.runtime.writer import Result
 from hyperline.scenes import Scene, read_scene
 
@@ -94,9 +95,9 @@ class Kept:
     samples: int
     labels: list[NDArray[np.uint8]] = field(default_factory=list)
 
-    def offer(self, outputs: Outputs, state: NDArray[np.float32], count: int) -> Result:
+    def offer(self, outputs: Outputs, state: StateCopy, count: int) -> Result:
         """Copy a block."""
-        return Result(outputs.labels[:count, : self.samples].copy(), outputs.confidence, state, count)
+        return Result(outputs.labels[:count, : self.samples].copy(), outputs.confidence, count=count)
 
     def post(self, result: Result) -> None:
         """Keep it."""
@@ -240,7 +241,7 @@ class Campaign:
             yield chain.engine.state
             if "copy" in target:
                 assert flight._guard is not None
-                yield flight._guard.latest
+                yield flight._guard.latest.state
         else:
             ring = flight.ring
             while not ring.waiting:

@@ -10,8 +10,9 @@ the map. Exit code 1 where a line is dropped, p99.9 of that latency is not below
 after the first minute. The network has random weights: speed does not depend on them.
 
 --guards-cost flies as fast as the lines are taken, short strips with and without guards in turns, and prints their
-throughputs and the processor time of a line. Where other work wants the same cores, only the latter says something, and
-with --threads 1 alone: more threads spin while they wait for each other.
+throughputs, the ratio of each pair, and the processor time of a line; then a strip more with a clock around each guard.
+Where other work wants the same cores, only the processor time says something, and with --threads 1 alone: more threads
+spin while they wait for each other.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import onnx
@@ -34,7 +37,10 @@ from hyperline.bundle import Bundle, add_members, read_bundle
 from hyperline.bundle.bundle import MODELS
 from hyperline.calibration.int8 import int8_model
 from hyperline.calibration.layers import find_layers
+from hyperline.runtime.engines.chain import EngineChain
 from hyperline.runtime.flight import LoopOptions
+from hyperline.runtime.guards import StateGuard
+from hyperline.runtime.ring import Slot
 from hyperline.runtime.sources.files import SceneSource
 from hyperline.runtime.strip import run_strip
 from hyperline.scenes import Scene
@@ -42,6 +48,14 @@ from hyperline.scenes import Scene
 _SAMPLES, _BANDS, _CLASSES = 1024, 224, 16
 _LINES = 256  # of the scene that is played again and again
 _REPORT_SECONDS = 10.0
+# What the loop does for its guards, between two blocks.
+_GUARDS = (
+    ("lines", Slot, "intact"),
+    ("state before a step", StateGuard, "check"),
+    ("shapes before it", EngineChain, "mend_shapes"),
+    ("weights after it", EngineChain, "mend"),
+    ("state after it, with the copy for the checkpoint", StateGuard, "keep"),
+)
 
 
 def main() -> None:
@@ -175,14 +189,50 @@ def _guards_cost(bundle: Bundle, options: argparse.Namespace, folder: Path) -> N
             rates[guards].append(summary.lines_per_second)
             spent[guards].append((marks[-1][1] - marks[0][1]) / (marks[-1][0] - marks[0][0]))
     with_guards, without = (float(np.median(rates[guards])) for guards in (True, False))
+    ratios = 100 * (1 - np.array(rates[True]) / np.array(rates[False]))
+    low, less, high = np.percentile(ratios, (25, 50, 75))
     busy, idle = (1e3 * float(np.median(spent[guards])) for guards in (True, False))
     print(
         f"{options.precision}, {options.threads} threads, {len(rates[True])} strips of {source.lines} lines each way, "
-        f"in turns: {with_guards:.0f} lines/s with guards, {without:.0f} without "
-        f"({100 * (1 - with_guards / without):.1f} % less); processor time {busy:.3f} ms a line with, {idle:.3f} "
-        f"without ({100 * (busy / idle - 1):.1f} % more); {processor()}, {os.cpu_count()} cores, "
-        f"load {os.getloadavg()[0]:.1f}"
+        f"in turns: {with_guards:.0f} lines/s with guards, {without:.0f} without; of a pair {less:.1f} % less (the "
+        f"middle half: {low:.1f} to {high:.1f}); processor time {busy:.3f} ms a line with, {idle:.3f} without "
+        f"({100 * (busy / idle - 1):.1f} % more); {processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
     )
+    spent_in: dict[str, float] = dict.fromkeys((what for what, _, _ in _GUARDS), 0.0)
+    with ExitStack() as clocks:
+        for what, owner, name in _GUARDS:
+            clocks.enter_context(_clocked(spent_in, what, owner, name))
+        summary = run_strip(
+            bundle,
+            source,
+            folder / "strip",
+            precision=options.precision,
+            threads=options.threads,
+            overwrite=True,
+            options=LoopOptions(self_test_every=0),
+        )
+    blocks = summary.received / summary.block_lines
+    each = ", ".join(f"{what} {1e6 * seconds / blocks:.0f}" for what, seconds in spent_in.items())
+    print(f"by the clock, µs a block of {1e6 * summary.seconds / blocks:.0f}: {each}")
+
+
+@contextmanager
+def _clocked(spent: dict[str, float], what: str, owner: Any, name: str) -> Iterator[None]:
+    """Add up the time in a method."""
+    method = getattr(owner, name)
+
+    def timed(*arguments: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return method(*arguments)
+        finally:
+            spent[what] += time.perf_counter() - start
+
+    setattr(owner, name, timed)
+    try:
+        yield
+    finally:
+        setattr(owner, name, method)
 
 
 def _say(report: TextIO | None, text: str) -> None:

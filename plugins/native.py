@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import importlib.resources
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ Array = NDArray[Any]
 Float32 = NDArray[np.float32]
 
 OPS_LIBRARY = "libhyperline_ops.so"
-INTERFACE_VERSION = 2
+INTERFACE_VERSION = 3
 
 
 def find_library(name: str) -> Path | None:
@@ -186,6 +187,7 @@ class NativeLibrary:
         self._library.hyperline_selective_scan.argtypes = (pointer, _Rows, pointer)
         self._library.hyperline_selective_scan_backward.argtypes = (pointer, _Rows, pointer)
         self._library.hyperline_copy_and_look.argtypes = (pointer, pointer, integer, pointer, pointer)
+        self._library.hyperline_fold.argtypes = (pointer, pointer, integer, pointer)
         self._library.hyperline_expert_gate.argtypes = (integer, integer, integer, pointer, pointer, pointer)
 
     def __reduce__(self) -> tuple[type[NativeLibrary], tuple[Path]]:
@@ -281,6 +283,31 @@ class NativeLibrary:
             )
         )
         return word.value, bool(finite.value)
+
+    def folder(self, pieces: Sequence[NDArray[np.uint64]], words: NDArray[np.uint64]) -> Callable[[], None]:
+        """Return what folds pieces of memory into a word each: the exclusive or of its 64-bit words.
+
+        Args:
+            pieces: contiguous arrays, whose memory is read at every call.
+            words: one a piece, overwritten at every call.
+
+        Raises:
+            InputError: they are not contiguous uint64 arrays, or as many words.
+        """
+        for array in (*pieces, words):
+            if array.dtype != np.uint64 or not array.flags.c_contiguous:
+                raise InputError(f"memory is folded in contiguous uint64 arrays, not in {array.dtype}")
+        if words.shape != (len(pieces),):
+            raise InputError(f"{len(pieces)} pieces of memory fold into as many words, not into {words.shape}")
+        starts = np.array([piece.ctypes.data for piece in pieces], np.uintp)
+        counts = np.array([piece.size for piece in pieces], np.int64)
+        held = (*pieces, starts, counts, words)  # for as long as their addresses are used
+        arguments = (starts.ctypes.data, counts.ctypes.data, len(pieces), words.ctypes.data)
+
+        def fold(_held: object = held) -> None:
+            self._check(self._library.hyperline_fold(*arguments))
+
+        return fold
 
     def _check(self, status: int) -> None:
         if status:

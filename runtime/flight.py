@@ -29,6 +29,7 @@ from hyperline.runtime.links import Links
 from hyperline.runtime.records import Record
 from hyperline.runtime.ring import WRONG_SIZE, LineRing, Policy, Slot
 from hyperline.runtime.sources import Line, Source
+from hyperline.runtime.state_copies import StateCopies, StateCopy
 from hyperline.runtime.writer import Writer
 from hyperline.sensor import SensorCorrection, bin_labels
 
@@ -135,6 +136,7 @@ class Flight:
     """One strip in flight.
 
     Attributes:
+        copies: of the carried state; the writer's are to be reserved.
         counters: up to now.
         confusion: of the labels against the source's truth.
         latest: the furthest that a line was taken over behind its due time, seconds.
@@ -200,7 +202,9 @@ class Flight:
         self._deadline = interval if options.deadline is None else options.deadline
         self._truth = np.zeros((block, radiometry.samples), np.uint8)
         self._bin_samples = source.samples // radiometry.samples
-        self._guard = StateGuard() if options.guards else None
+        self.copies = StateCopies(chain.engine.card.state_bytes(self._assembler.padded_samples) // 4)
+        self._guard = StateGuard(self.copies) if options.guards else None
+        self.copies.reserve(StateGuard.COPIES)
         self._test_every = options.self_test_every if options.guards else 0
         self._untested = 0  # blocks since the last self-test
         self._unvouched = 0  # lines classified since then
@@ -223,11 +227,6 @@ class Flight:
             engine.load_state(state)
         self._trusted = engine.state.copy()  # of the last self-test that passed, or of the strip's start
         self._guarded_start()
-
-    @property
-    def state_size(self) -> int:
-        """Floats of the engine's state."""
-        return int(self._chain.engine.state.size)
 
     @property
     def samples(self) -> int:
@@ -405,13 +404,14 @@ class Flight:
             counters.classified += self._in_flight
             self._unvouched += self._in_flight
         usable, self._in_flight = self._in_flight, 0
-        engine = self._chain.engine
         if outputs is not None and self._source.truth_classes:
             labels = outputs.labels[: block.count, : self._radiometry.samples]
             self.confusion += confusion_matrix(self._truth[: block.count], labels, len(self.confusion))
         done = time.perf_counter()
         counters.missed += done - self._arrived > self._deadline
-        result = writer.offer(outputs or _no_class(block), engine.state, block.count)
+        state = self._copy_state()
+        result = writer.offer(outputs or _no_class(block), state, block.count)
+        state.release()
         if result is not None:
             result.arrived, result.usable = self._arrived, usable
             result.next_index = self._next
@@ -442,6 +442,14 @@ class Flight:
         idle = self._ring.waiting == 0
         if self._test_every and self._untested >= self._test_every * (1 if idle else 2):
             self._test()
+
+    def _copy_state(self) -> StateCopy:
+        """Return a copy of the state after a block, to be released; the guard's own where there is one."""
+        if self._guard is not None:
+            return self._guard.latest.hold()
+        copy = self.copies.take()
+        np.copyto(copy.state, self._chain.engine.state)
+        return copy
 
     def _test(self) -> None:
         """Test the engine between two blocks, and go on with one that passes.
@@ -492,27 +500,27 @@ class Flight:
                     mended += 1
                     if mended > _MOST_MENDED_IN_A_BLOCK:
                         raise HyperlineError(f"the weights of {engine.name} were damaged {mended} times in one block")
-                    engine.load_state(guard.latest)
+                    engine.load_state(guard.latest.state)
                     continue
             except HyperlineError as error:
-                if not reloaded and chain.reload(str(error), samples, guard.latest):
+                if not reloaded and chain.reload(str(error), samples, guard.latest.state):
                     mended, reloaded = 0, True
                     continue
                 raise
             if isinstance(answer, HyperlineError):
-                if chain.fall_back(str(answer), samples, guard.latest):
+                if chain.fall_back(str(answer), samples, guard.latest.state):
                     continue
                 raise answer
             if np.isfinite(answer.confidence).all() and guard.keep(engine.state):
                 self._failed_in_a_row = 0
                 return answer
             reason = f"{engine.name} gave an answer that is no number"
-            if chain.fall_back(reason, samples, guard.latest):
+            if chain.fall_back(reason, samples, guard.latest.state):
                 continue
             self._failed_in_a_row += 1
             if self._failed_in_a_row > _MOST_FAILED_IN_A_ROW:
                 raise HyperlineError(f"{reason}, {self._failed_in_a_row} blocks in a row; verify the bundle")
-            engine.load_state(guard.latest)
+            engine.load_state(guard.latest.state)
             return None
 
 

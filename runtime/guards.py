@@ -18,6 +18,7 @@ from hyperline.errors import HyperlineError
 from hyperline.plugins.native import NativeLibrary
 from hyperline.runtime.engines import Engine
 from hyperline.runtime.ring import parity
+from hyperline.runtime.state_copies import StateCopies, StateCopy
 
 
 class MemoryGuard:
@@ -29,9 +30,9 @@ class MemoryGuard:
         Args:
             memory: contiguous arrays, each the memory itself.
         """
-        self._memory = memory
+        self._memory = _Pieces(memory)
         self._copies = [one.copy() for one in memory]
-        self._words = [_word(one) for one in memory]
+        self._words = self._memory.words().copy()
 
     def mend(self) -> bool:
         """Compare the memory with what was taken, and put back what has changed.
@@ -42,24 +43,34 @@ class MemoryGuard:
         Raises:
             HyperlineError: it is damaged, and so is its copy.
         """
-        damaged = False
-        for number, (memory, word) in enumerate(zip(self._memory, self._words, strict=True)):
-            if _word(memory) == word:
-                continue
-            copy = self._copies[number]
-            if _word(copy) == word:
+        changed = np.flatnonzero(self._memory.words() != self._words)
+        for number in changed.tolist():
+            memory, copy = self._memory.arrays[number], self._copies[number]
+            if parity(copy) == self._words[number]:
                 np.copyto(memory, copy)
             elif np.array_equal(memory, copy):  # the word itself is what changed
-                self._words[number] = _word(copy)
+                self._words[number] = parity(copy)
             else:
                 raise HyperlineError("the weights in memory and their copy are both damaged")
-            damaged = True
-        return damaged
+        return bool(changed.size)
 
 
-def _word(memory: NDArray[np.uint64]) -> int:
-    """Fold memory into one word, as `parity` does."""
-    return int(np.bitwise_xor.reduce(memory))
+class _Pieces:
+    """Pieces of memory that are folded in one call, each into a word of its own."""
+
+    def __init__(self, arrays: Sequence[NDArray[np.uint64]]) -> None:
+        self.arrays = list(arrays)
+        self._words = np.zeros(len(self.arrays), np.uint64)
+        library = _library()
+        self._fold = library.folder(self.arrays, self._words) if library is not None else self._fold_each
+
+    def words(self) -> NDArray[np.uint64]:
+        """Return the `parity` of each piece; it holds until the next call."""
+        self._fold()
+        return self._words
+
+    def _fold_each(self) -> None:
+        self._words[:] = [parity(one) for one in self.arrays]
 
 
 class StateGuard:
@@ -70,37 +81,45 @@ class StateGuard:
         rolled_back: times that the copy was damaged too, and the state of the block before was taken.
     """
 
-    def __init__(self) -> None:
+    COPIES = 3  # that it holds at once: of the latest state, of the one before, and one that is being made
+
+    def __init__(self, copies: StateCopies) -> None:
+        """Begin without a state; see `start`.
+
+        Args:
+            copies: of which `COPIES` are for the guard.
+        """
         self.repaired = self.rolled_back = 0
-        self._copies: list[NDArray[np.float32]] = []
-        self._words: list[int] = []
+        self._memory = copies
+        self._copies: list[StateCopy] = []  # the latest first
 
     def start(self, state: NDArray[np.float32]) -> None:
         """Take the state of a strip's start, or of a resumed one."""
-        if not self._copies or self._copies[0].size != state.size:
-            self._copies = [np.empty_like(state) for _ in "AB"]
-        for copy in self._copies:  # a strip that begins anew allocates nothing
-            np.copyto(copy, state)
-        self._words = [parity(state)] * 2
+        while self._copies:
+            self._copies.pop().release()
+        for _ in "AB":
+            copy = self._memory.take()
+            np.copyto(copy.state, state)
+            copy.word = parity(state)
+            self._copies.append(copy)
 
     def keep(self, state: NDArray[np.float32]) -> bool:
         """Take the state after a block, if it holds numbers alone.
 
         Returns:
-            Whether it does. Otherwise the latest stays, and the one before it is gone.
+            Whether it does. Otherwise the latest stays.
         """
-        word, finite = _copy(state, self._copies[1])
+        copy = self._memory.take()
+        copy.word, finite = _copy(state, copy.state)
         if not finite:
-            self._copies[1][...] = self._copies[0]
-            self._words[1] = self._words[0]
+            copy.release()
             return False
-        self._words[1] = word
-        self._copies.reverse()
-        self._words.reverse()
+        self._copies[1].release()
+        self._copies = [copy, self._copies[0]]
         return True
 
     @property
-    def latest(self) -> NDArray[np.float32]:
+    def latest(self) -> StateCopy:
         """The copy of the latest state, intact when it was made."""
         return self._copies[0]
 
@@ -110,19 +129,22 @@ class StateGuard:
         Raises:
             HyperlineError: it is damaged, and so are both copies.
         """
-        if parity(engine.state) == self._words[0]:
+        latest, before = self._copies
+        if parity(engine.state) == latest.word:
             return
-        for age, (copy, word) in enumerate(zip(self._copies, self._words, strict=True)):
-            if parity(copy) == word:
-                engine.load_state(copy)
-                if age == 0:
-                    self.repaired += 1
-                else:
-                    self.rolled_back += 1
-                    self._words[0] = word
-                    np.copyto(self._copies[0], copy)
-                return
-        raise HyperlineError("the carried state and both of its copies are damaged; start a new strip")
+        if parity(latest.state) == latest.word:
+            engine.load_state(latest.state)
+            self.repaired += 1
+        elif parity(before.state) == before.word:
+            engine.load_state(before.state)
+            self.rolled_back += 1
+            copy = self._memory.take()  # the damaged one may be on its way to the disk: it is let go, not changed
+            np.copyto(copy.state, before.state)
+            copy.word = before.word
+            latest.release()
+            self._copies[0] = copy
+        else:
+            raise HyperlineError("the carried state and both of its copies are damaged; start a new strip")
 
 
 def _copy(state: NDArray[np.float32], to: NDArray[np.float32]) -> tuple[int, bool]:

@@ -220,10 +220,8 @@ def run_strip(
         log, slots = RecordLog(out / RECORDS, start.records), Checkpoints(out, start.slot)
         waits = flight.ring.policy == "block"
         count = options.result_blocks if not waits else 4
-        results = [
-            Result(np.zeros(shape, np.uint8), np.zeros(shape, np.float32), np.zeros(flight.state_size, np.float32))
-            for _ in range(count)
-        ]
+        results = [Result(np.zeros(shape, np.uint8), np.zeros(shape, np.float32)) for _ in range(count)]
+        flight.copies.reserve(count)
         writer = Writer(
             sink, log, slots, results, wait=waits, serial=start.serial, facts=facts, on_progress=on_progress
         )

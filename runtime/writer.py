@@ -24,6 +24,7 @@ from hyperline.runtime.engines import Outputs
 from hyperline.runtime.latency import LatencyHistogram
 from hyperline.runtime.records import Record, RecordLog
 from hyperline.runtime.sinks import EnviSink
+from hyperline.runtime.state_copies import StateCopy
 
 _LOG = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Result:
 
     Attributes:
         labels, confidence: of the block, padding included.
-        state: of the engine after it.
+        state: of the engine after it, held until it is in a checkpoint.
         count: lines that belong to the strip.
         skipped: lines before it that were refused.
         arrived: when its last line came.
@@ -51,7 +52,7 @@ class Result:
 
     labels: NDArray[np.uint8]
     confidence: NDArray[np.float32]
-    state: NDArray[np.float32]
+    state: StateCopy | None = None
     count: int = 0
     skipped: int = 0
     arrived: float = 0.0
@@ -127,7 +128,7 @@ class Writer:
         """Blocks that wait for the disk."""
         return len(self._full)
 
-    def offer(self, outputs: Outputs, state: NDArray[np.float32], count: int) -> Result | None:
+    def offer(self, outputs: Outputs, state: StateCopy, count: int) -> Result | None:
         """Copy a block; the caller fills in the rest and calls `post`.
 
         Returns:
@@ -149,7 +150,7 @@ class Writer:
             result.skipped, self._skipped = self._skipped, 0
         np.copyto(result.labels, outputs.labels)
         np.copyto(result.confidence, outputs.confidence)
-        np.copyto(result.state, state)
+        result.state = state.hold()
         result.count, result.flags = count, 0
         return result
 
@@ -168,6 +169,9 @@ class Writer:
                 result = self._full[0]
             if not self._write(result):
                 return
+            if result.state is not None:
+                result.state.release()
+                result.state = None
             with self._changed:
                 self._full.popleft()
                 self._free.append(result)
@@ -212,9 +216,10 @@ class Writer:
             self.first_written = self.first_written or now
             self.last_written = now
             result.count = 0  # written: what follows may be tried again without it
-        self._serial += 1
-        facts = {**self._facts, **result.facts, "lines": self._sink.lines}
-        self._checkpoints.write(Checkpoint(self._serial, facts, result.state))
+        if result.state is not None:
+            self._serial += 1
+            facts = {**self._facts, **result.facts, "lines": self._sink.lines}
+            self._checkpoints.write(Checkpoint(self._serial, facts, result.state.state))
         if time.monotonic() - self._synced > _SYNC_SECONDS:
             self.sync()
         if self._on_progress is not None:

@@ -181,7 +181,7 @@ const char* hyperline_instruction_set(void) {
 }
 
 int hyperline_ops_version(void) {
-    return 2;
+    return 3;
 }
 
 }  // extern "C"
