@@ -7,7 +7,8 @@ Lines of 1024 samples × 224 bands come as uint16 from memory at their rate; rin
 those of `hyperline run`, on the disk of --folder. Every ten seconds a line says how many lines were taken and how much
 memory the process has; at the end, what became of the lines, and the latency from a block's last line to its labels in
 the map. Exit code 1 where a line is dropped, p99.9 of that latency is not below --latency-ms, or memory grows by 1 MiB
-after the first minute. The network has random weights: speed does not depend on them.
+after the first minute. The network has random weights: speed does not depend on them. With --realtime it goes before all
+other work on the machine, as the systemd unit has it.
 
 --guards-cost flies as fast as the lines are taken, short strips with and without guards in turns, and prints their
 throughputs, the ratio of each pair, and the processor time of a line; then a strip more with a clock around each guard.
@@ -69,7 +70,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the maps go  [default: a temporary one]")
     parser.add_argument("--out", type=Path, help="write the report there too")
     parser.add_argument("--guards-cost", action="store_true")
+    parser.add_argument(
+        "--realtime", action="store_true", help="before other work, as the systemd unit has it; as root"
+    )
     options = parser.parse_args()
+    if options.realtime:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(10))  # and so every thread that is yet to be made
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         bundle = _bundle(folder)
@@ -106,7 +112,7 @@ def _fly(bundle: Bundle, options: argparse.Namespace, folder: Path) -> bool:
     _say(
         report,
         f"{_SAMPLES} samples × {_BANDS} bands at {options.rate:g} lines/s, {options.precision}, "
-        f"{options.threads} threads; {processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before",
+        f"{options.threads} threads{', before other work' if options.realtime else ''}; {processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before",
     )
     grown = [0]
     watcher = threading.Thread(target=_watch, args=(taken, ended, report, grown), daemon=True)

@@ -186,8 +186,10 @@ class NativeLibrary:
         pointer, integer = ctypes.c_void_p, ctypes.c_int64
         self._library.hyperline_selective_scan.argtypes = (pointer, _Rows, pointer)
         self._library.hyperline_selective_scan_backward.argtypes = (pointer, _Rows, pointer)
-        self._library.hyperline_copy_and_look.argtypes = (pointer, pointer, integer, pointer, pointer)
-        self._library.hyperline_fold.argtypes = (pointer, pointer, integer, pointer)
+        # What takes less time than it would take to get the interpreter's lock back from another thread keeps it.
+        self._brief = ctypes.PyDLL(str(found))
+        self._brief.hyperline_copy_and_look.argtypes = (pointer, pointer, integer, pointer, pointer)
+        self._brief.hyperline_fold.argtypes = (pointer, pointer, integer, pointer)
         self._library.hyperline_expert_gate.argtypes = (integer, integer, integer, pointer, pointer, pointer)
 
     def __reduce__(self) -> tuple[type[NativeLibrary], tuple[Path]]:
@@ -278,11 +280,23 @@ class NativeLibrary:
                 raise InputError(f"source and target must be flat float32 arrays of one size, not {array.shape}")
         word, finite = ctypes.c_uint64(), ctypes.c_int32()
         self._check(
-            self._library.hyperline_copy_and_look(
+            self._brief.hyperline_copy_and_look(
                 source.ctypes.data, target.ctypes.data, source.size, ctypes.byref(word), ctypes.byref(finite)
             )
         )
         return word.value, bool(finite.value)
+
+    def fold(self, array: Float32) -> int:
+        """Return the exclusive or of a flat array's 64-bit words, an odd last number with zeros above it.
+
+        Raises:
+            InputError: it is no flat, contiguous float32 array.
+        """
+        if array.dtype != np.float32 or array.ndim != 1 or not array.flags.c_contiguous:
+            raise InputError(f"an array that is folded must be flat and float32, not {array.dtype} {array.shape}")
+        start, count, word = ctypes.c_void_p(array.ctypes.data), ctypes.c_int64(array.size // 2), ctypes.c_uint64()
+        self._check(self._brief.hyperline_fold(ctypes.byref(start), ctypes.byref(count), 1, ctypes.byref(word)))
+        return word.value ^ (int(array[-1:].view(np.uint32)[0]) if array.size % 2 else 0)
 
     def folder(self, pieces: Sequence[NDArray[np.uint64]], words: NDArray[np.uint64]) -> Callable[[], None]:
         """Return what folds pieces of memory into a word each: the exclusive or of its 64-bit words.
@@ -305,7 +319,7 @@ class NativeLibrary:
         arguments = (starts.ctypes.data, counts.ctypes.data, len(pieces), words.ctypes.data)
 
         def fold(_held: object = held) -> None:
-            self._check(self._library.hyperline_fold(*arguments))
+            self._check(self._brief.hyperline_fold(*arguments))
 
         return fold
 

@@ -130,7 +130,7 @@ class StateGuard:
             HyperlineError: it is damaged, and so are both copies.
         """
         latest, before = self._copies
-        if parity(engine.state) == latest.word:
+        if _word(engine.state) == latest.word:
             return
         if parity(latest.state) == latest.word:
             engine.load_state(latest.state)
@@ -145,6 +145,12 @@ class StateGuard:
             self._copies[0] = copy
         else:
             raise HyperlineError("the carried state and both of its copies are damaged; start a new strip")
+
+
+def _word(state: NDArray[np.float32]) -> int:
+    """Return the `parity` of a state."""
+    library = _library()
+    return library.fold(state) if library is not None else parity(state)
 
 
 def _copy(state: NDArray[np.float32], to: NDArray[np.float32]) -> tuple[int, bool]:

@@ -188,7 +188,7 @@ def test_where_the_copy_is_damaged_too_the_state_goes_one_block_back(
     def flip(self, engine):
         if next(blocks) == 6:
             engine.state[0] += 1
-            self.latest[3] += 1
+            self.latest.state[3] += 1
         check(self, engine)
 
     monkeypatch.setattr(StateGuard, "check", flip)
