@@ -227,8 +227,7 @@ class Campaign:
         memory = self._memory(chain.engine)
         sizes = np.array([one.size for one in memory], float)
         number = int(generator.choice(len(memory), p=sizes / sizes.sum()))
-        copies = [copy for guard in (chain._flying.shapes, chain._flying.weights) for copy in guard._copies]
-        return memory[number], copies[number]
+        return memory[number], chain._flying.constants._copies[number]
 
     def _places(self, target: str, flight: Flight, chain: EngineChain, generator: Generator) -> Iterator[NDArray[Any]]:
         """Give the memory of which one bit is to flip. It reaches where nobody else may."""

@@ -298,8 +298,8 @@ class NativeLibrary:
         self._check(self._brief.hyperline_fold(ctypes.byref(start), ctypes.byref(count), 1, ctypes.byref(word)))
         return word.value ^ (int(array[-1:].view(np.uint32)[0]) if array.size % 2 else 0)
 
-    def folder(self, pieces: Sequence[NDArray[np.uint64]], words: NDArray[np.uint64]) -> Callable[[], None]:
-        """Return what folds pieces of memory into a word each: the exclusive or of its 64-bit words.
+    def folder(self, pieces: Sequence[NDArray[np.uint64]], words: NDArray[np.uint64]) -> Callable[[int], None]:
+        """Return what folds the first so many pieces of memory into a word each: the exclusive or of its 64-bit words.
 
         Args:
             pieces: contiguous arrays, whose memory is read at every call.
@@ -316,10 +316,10 @@ class NativeLibrary:
         starts = np.array([piece.ctypes.data for piece in pieces], np.uintp)
         counts = np.array([piece.size for piece in pieces], np.int64)
         held = (*pieces, starts, counts, words)  # for as long as their addresses are used
-        arguments = (starts.ctypes.data, counts.ctypes.data, len(pieces), words.ctypes.data)
+        addresses = starts.ctypes.data, counts.ctypes.data, words.ctypes.data
 
-        def fold(_held: object = held) -> None:
-            self._check(self._brief.hyperline_fold(*arguments))
+        def fold(count: int, _held: object = held) -> None:
+            self._check(self._brief.hyperline_fold(addresses[0], addresses[1], min(count, len(pieces)), addresses[2]))
 
         return fold
 

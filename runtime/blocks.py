@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,12 +63,25 @@ class BlockAssembler:
         """Rows taken in that no block has carried out yet."""
         return self._count
 
-    def push(self, values: NDArray[Any]) -> Block | None:
-        """Take one (sample, band) line; return the block when this line completes it."""
+    def push(self, values: NDArray[Any], intact: Callable[[], bool] | None = None) -> tuple[Block | None, bool]:
+        """Take one (sample, band) line.
+
+        Args:
+            values: of the line.
+            intact: asked once the values were read, when they are close to the processor: whether they were right.
+                Where they were not, their place is left as `skip` leaves it. None: they are.
+
+        Returns:
+            The block, when this line completes it, and whether the line was right.
+        """
         line, valid = self._rows[self._count]
+        saturated = self._radiometry.saturated_pixels
         self._radiometry.convert(values, line, valid)
+        if intact is not None and not intact():
+            self._radiometry.saturated_pixels = saturated
+            return self.skip(), False
         self.invalid_pixels += valid.size - int(np.count_nonzero(valid))
-        return self._advance()
+        return self._advance(), True
 
     def skip(self) -> Block | None:
         """Leave the place of a line that cannot be used: none of its pixels is valid, the state is held."""

@@ -329,16 +329,19 @@ class Flight:
             self._stamps[1] = slot.timestamp_ns
             if row == 0:
                 self._stamps[0] = slot.timestamp_ns
-        if slot.kind == WRONG_SIZE or (self._guard is not None and not slot.intact()):
+        guarded = self._guard is not None
+        if slot.kind == WRONG_SIZE:
+            intact, block = False, self._skip()
+        elif slot.dark:
+            intact = not guarded or slot.intact()
+            block = self._see_dark(slot) if intact else self._skip()
+        else:
+            block, intact = self._assembler.push(slot.values, slot.intact if guarded else None)
+            self._truth[row] = bin_labels(slot.truth, self._bin_samples) if intact else 0
+            self._usable += intact
+        if not intact:
             counters.rejected += 1
             counters.damaged += slot.kind != WRONG_SIZE
-            block = self._skip()
-        elif slot.dark:
-            block = self._see_dark(slot)
-        else:
-            self._truth[row] = bin_labels(slot.truth, self._bin_samples)
-            self._usable += 1
-            block = self._assembler.push(slot.values)
         self._place(block, writer)
 
     def _see_dark(self, slot: Slot) -> Block | None:

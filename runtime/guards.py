@@ -34,8 +34,11 @@ class MemoryGuard:
         self._copies = [one.copy() for one in memory]
         self._words = self._memory.words().copy()
 
-    def mend(self) -> bool:
+    def mend(self, pieces: int | None = None) -> bool:
         """Compare the memory with what was taken, and put back what has changed.
+
+        Args:
+            pieces: look at so many of the first arrays alone.
 
         Returns:
             Whether something had.
@@ -43,7 +46,7 @@ class MemoryGuard:
         Raises:
             HyperlineError: it is damaged, and so is its copy.
         """
-        changed = np.flatnonzero(self._memory.words() != self._words)
+        changed = np.flatnonzero(self._memory.words(pieces) != self._words[:pieces])
         for number in changed.tolist():
             memory, copy = self._memory.arrays[number], self._copies[number]
             if parity(copy) == self._words[number]:
@@ -64,13 +67,14 @@ class _Pieces:
         library = _library()
         self._fold = library.folder(self.arrays, self._words) if library is not None else self._fold_each
 
-    def words(self) -> NDArray[np.uint64]:
-        """Return the `parity` of each piece; it holds until the next call."""
-        self._fold()
-        return self._words
+    def words(self, count: int | None = None) -> NDArray[np.uint64]:
+        """Return the `parity` of each of the first ``count`` pieces, or of all; it holds until the next call."""
+        count = len(self.arrays) if count is None else count
+        self._fold(count)
+        return self._words[:count]
 
-    def _fold_each(self) -> None:
-        self._words[:] = [parity(one) for one in self.arrays]
+    def _fold_each(self, count: int) -> None:
+        self._words[:count] = [parity(one) for one in self.arrays[:count]]
 
 
 class StateGuard:

@@ -44,6 +44,7 @@ extern "C" int hyperline_copy_and_look(const float* from, float* to, int64_t cou
 
 extern "C" int hyperline_fold(const uint64_t* const* starts, const int64_t* counts, int64_t pieces, uint64_t* words) {
     if (!starts || !counts || pieces < 0 || !words) return HYPERLINE_BAD_ARGUMENT;
+    constexpr int64_t kAhead = 256;
     constexpr int64_t kAtOnce = 16;  // 128 bytes: lanes enough that no load waits for the one before
     for (int64_t piece = 0; piece < pieces; piece++) {
         const uint64_t* start = starts[piece];
@@ -51,6 +52,9 @@ extern "C" int hyperline_fold(const uint64_t* const* starts, const int64_t* coun
         uint64_t folded[kAtOnce] = {}, word = 0;
         int64_t i = 0;
         for (; i + kAtOnce <= counts[piece]; i += kAtOnce) {
+            // Pieces of a few kilobytes end before the processor has seen where they lead.
+            __builtin_prefetch(start + i + kAhead);
+            __builtin_prefetch(start + i + kAhead + kAtOnce / 2);
             for (int lane = 0; lane < kAtOnce; lane++) folded[lane] ^= start[i + lane];
         }
         for (; i < counts[piece]; i++) word ^= start[i];

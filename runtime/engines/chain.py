@@ -25,7 +25,7 @@ class _Tested:
     def __init__(self, name: str, load: Load, golden: Mapping[str, NDArray[Any]]) -> None:
         self.name, self.load = name, load
         self.engine = load()
-        self.shapes, self.weights = MemoryGuard(self.engine.shapes), MemoryGuard(self.engine.weights)
+        self.constants = MemoryGuard((*self.engine.shapes, *self.engine.weights))
         self.golden = {key: array.copy() for key, array in golden.items()}
         self.answer = self_test(self.engine, self.golden).logits.copy()
         _LOG.info("%s passed its self-test", name)
@@ -64,12 +64,11 @@ class EngineChain:
 
     def mend_shapes(self) -> bool:
         """Put back what has changed of the whole numbers among the engine's constants; see `MemoryGuard.mend`."""
-        return self._flying.shapes.mend()
+        return self._flying.constants.mend(len(self.engine.shapes))
 
     def mend(self) -> bool:
         """Put back what has changed of all the engine's constants; see `MemoryGuard.mend`."""
-        shapes, weights = self._flying.shapes.mend(), self._flying.weights.mend()
-        return shapes or weights
+        return self._flying.constants.mend()
 
     def test(self) -> None:
         """Test the engine on the golden block, between two blocks of the strip.

@@ -31,7 +31,7 @@ def test_blocks_hold_the_strip_in_order_padded_with_invalid_zeros(
     assembler = BlockAssembler(block_lines, Radiometry(samples, BANDS), multiple)
     blocks = []
     for values, good in zip(strip, usable, strict=True):
-        blocks += copied(assembler.push(values) if good else assembler.skip())
+        blocks += copied(assembler.push(values)[0] if good else assembler.skip())
         assert assembler.pending < block_lines
     blocks += copied(assembler.flush())
 
@@ -53,8 +53,8 @@ def test_blocks_hold_the_strip_in_order_padded_with_invalid_zeros(
 
 def test_a_strip_that_ends_on_a_block_leaves_nothing_to_flush() -> None:
     assembler = BlockAssembler(2, Radiometry(1, 1), 1)
-    assert assembler.push(np.ones((1, 1))) is None
-    assert copied(assembler.push(np.ones((1, 1))))
+    assert assembler.push(np.ones((1, 1))) == (None, True)
+    assert copied(assembler.push(np.ones((1, 1)))[0])
     assert assembler.flush() is None
 
 
@@ -70,8 +70,19 @@ def test_no_line_of_an_earlier_block_shows_through_the_last_one() -> None:
 
 def test_steady_state_reuses_one_block_of_memory() -> None:
     assembler = BlockAssembler(1, Radiometry(4, 2), 8)
-    first, second = assembler.push(np.ones((4, 2))), assembler.push(np.ones((4, 2)))
+    first, second = assembler.push(np.ones((4, 2)))[0], assembler.push(np.ones((4, 2)))[0]
     assert first is not None
     assert second is not None
     assert np.shares_memory(first.lines, second.lines)
     assert np.shares_memory(first.valid, second.valid)
+
+
+def test_a_line_that_was_damaged_leaves_a_place_as_a_lost_one_does():
+    assembler = BlockAssembler(2, Radiometry(3, 2), 1)
+    block, right = assembler.push(np.full((3, 2), 7.0), lambda: False)
+    assert block is None and not right
+    block, right = assembler.push(np.ones((3, 2)), lambda: True)
+    assert block is not None and right
+    assert not block.valid[0].any() and not block.lines[0].any()
+    assert block.valid[1].all() and (block.lines[1] == 1).all()
+    assert assembler.invalid_pixels == 0

@@ -56,8 +56,12 @@ def test_pieces_are_folded_as_parity_does_however_long(sizes, seed):
         pytest.skip(f"{OPS_LIBRARY} is not installed")
     pieces = [np.random.default_rng(seed).integers(0, 2**64, size, np.uint64) for size in sizes]
     words = np.ones(len(pieces), np.uint64)
-    library.folder(pieces, words)()
+    fold = library.folder(pieces, words)
+    fold(len(pieces))
     assert words.tolist() == [parity(piece) for piece in pieces]
+    words[:] = 1
+    fold(len(pieces) // 2)
+    assert words[len(pieces) // 2 :].tolist() == [1] * (len(pieces) - len(pieces) // 2)
 
 
 def test_a_copy_is_free_again_when_all_have_let_go():
