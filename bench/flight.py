@@ -7,8 +7,8 @@ Lines of 1024 samples × 224 bands come as uint16 from memory at their rate; rin
 those of `hyperline run`, on the disk of --folder. Every ten seconds a line says how many lines were taken and how much
 memory the process has; at the end, what became of the lines, and the latency from a block's last line to its labels in
 the map. Exit code 1 where a line is dropped, p99.9 of that latency is not below --latency-ms, or memory grows by 1 MiB
-after the first minute. The network has random weights: speed does not depend on them. With --realtime it goes before all
-other work on the machine, as the systemd unit has it.
+after the first minute. The network has random weights: speed does not depend on them. With --realtime, as root, it goes
+before all other work on the machine, as the systemd unit has it.
 
 --guards-cost flies as fast as the lines are taken, short strips with and without guards in turns, and prints their
 throughputs, the ratio of each pair, and the processor time of a line; then a strip more with a clock around each guard.
@@ -112,7 +112,8 @@ def _fly(bundle: Bundle, options: argparse.Namespace, folder: Path) -> bool:
     _say(
         report,
         f"{_SAMPLES} samples × {_BANDS} bands at {options.rate:g} lines/s, {options.precision}, "
-        f"{options.threads} threads{', before other work' if options.realtime else ''}; {processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before",
+        f"{options.threads} threads{', before other work' if options.realtime else ''}; {processor()}, "
+        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before",
     )
     grown = [0]
     watcher = threading.Thread(target=_watch, args=(taken, ended, report, grown), daemon=True)
