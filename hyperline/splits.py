@@ -164,22 +164,39 @@ def held_out(scene: Scene, training: Mapping[str, Any]) -> tuple[NDArray[np.uint
     """
     if scene.labels is None or scene_hash(scene) != training.get("scene", {}).get("sha256"):
         return scene.labels, False
-    recorded = training.get("split", {})
-    try:
-        kind, asked, seed = recorded["kind"], recorded["labels_per_class"], recorded["seed"]
-        split = (
-            random_split(scene.labels, asked, seed)
-            if kind == "random"
-            else block_split(scene.labels, asked, seed, recorded["block"], recorded["guard"])
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"the model's record of its split is damaged: {error!r}") from error
-    if split.hash != recorded.get("hash"):
+    split = recorded_split(scene.labels, training)
+    if split is None:
         raise InputError(
             f"{scene.name} is the training scene, but its labels are not those trained with; "
             "judge with the labels of the training, or on another scene"
         )
     return split.test, True
+
+
+def recorded_split(labels: NDArray[np.uint8], training: Mapping[str, Any]) -> Split | None:
+    """Draw the split again that a model was trained with.
+
+    Args:
+        labels: (line, sample) class ids, 0 = unlabelled.
+        training: as for :func:`held_out`.
+
+    Returns:
+        None where these are other labels than those trained with.
+
+    Raises:
+        InputError: the record of the split is damaged.
+    """
+    recorded = training.get("split", {})
+    try:
+        kind, asked, seed = recorded["kind"], recorded["labels_per_class"], recorded["seed"]
+        split = (
+            random_split(labels, asked, seed)
+            if kind == "random"
+            else block_split(labels, asked, seed, recorded["block"], recorded["guard"])
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"the model's record of its split is damaged: {error!r}") from error
+    return split if split.hash == recorded.get("hash") else None
 
 
 def _draw(

@@ -90,7 +90,8 @@ def evaluate(
         compared = {}
         if before is not None:
             compared = {"against": before.as_dict() | {"precision": against, "agreement": agreement}}
-        click.echo(json.dumps(metrics.as_dict() | facts | compared))
+        named = {"class_names": names, "scene": scene.name, "model": model.name}
+        click.echo(json.dumps(metrics.as_dict() | facts | named | compared))
         return
     pixels = "labelled pixels not trained on" if own else "labelled pixels"
     blocks = f"blocks of {facts['block_lines']} lines, {facts['engine']} {facts['precision']}"

@@ -25,6 +25,7 @@ COMMANDS = {
     "repair": ("repair", "repair"),
     "replay": ("replay", "replay"),
     "bench": ("bench", "bench"),
+    "report": ("report", "report"),
     "inspect": ("bundle", "inspect"),
     "verify": ("bundle", "verify"),
     "sign": ("bundle", "sign"),

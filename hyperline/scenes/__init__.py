@@ -2,7 +2,7 @@
 
 from hyperline.scenes.composite import composite_bands
 from hyperline.scenes.invalid import InvalidPixels, describe_invalid
-from hyperline.scenes.reader import read_frames, read_scene
+from hyperline.scenes.reader import read_frames, read_scene, read_truth
 from hyperline.scenes.scene import Scene, scene_hash, valid_pixels
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "describe_invalid",
     "read_frames",
     "read_scene",
+    "read_truth",
     "scene_hash",
     "valid_pixels",
 ]

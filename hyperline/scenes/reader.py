@@ -49,6 +49,23 @@ def read_scene(spec: str | Path, labels: str | Path | None = None) -> Scene:
     return scene
 
 
+def read_truth(spec: str | Path, size: tuple[int, int]) -> LabelMap:
+    """Read the labels alone, of a scene that holds them or of a label map.
+
+    Args:
+        spec: as in :func:`read_scene`; ``FILE:NAME`` chooses the array of the labels.
+        size: (lines, samples) expected, by which a .mat file's label map is told from its other arrays.
+
+    Raises:
+        InputError: a file is missing, damaged, or holds no label map.
+    """
+    if str(spec) == indian_pines.NAME:
+        scene = indian_pines.read_scene()
+        assert scene.labels is not None
+        return LabelMap(scene.labels, scene.class_names, scene.notes)
+    return _read_labels(spec, size)
+
+
 def read_frames(spec: str | Path) -> Scene:
     """Read lines of radiometry (dark, white) or a table of a detector (gain, bad elements).
 

@@ -1,0 +1,280 @@
+"""The JSON files that a report reads, as data: what it needs of each, checked, and nothing else.
+
+Keys that are not named here are left out, and all that a later release added may be missing, so that the strips and
+benches of other releases still give a report.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hyperline.errors import InputError
+from hyperline.scenes.files import printable, reading
+
+# Several times what a bench of a hundred runs, or the confusion of 255 classes, takes.
+_MAX_BYTES = 64 << 20
+
+# What a stranger wrote: no control character reaches the page or the terminal.
+Words = Annotated[str, AfterValidator(printable)]
+Count = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(ge=0)]
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, protected_namespaces=())
+
+
+_D = TypeVar("_D", bound=_Document)
+
+
+class Accuracy(_Document):
+    """`hyperline.metrics.Metrics` as JSON; without ``confusion`` where the file is of an earlier release."""
+
+    oa: Fraction
+    aa: Fraction
+    kappa: Annotated[float, Field(ge=-1, le=1)]
+    per_class: tuple[Fraction | None, ...]
+    pixels: Count
+    confusion: tuple[tuple[Count, ...], ...] | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Accuracy:
+        classes = len(self.per_class)
+        if self.confusion is not None and [len(row) for row in self.confusion] != [classes + 1] * classes:
+            raise ValueError(f"confusion is not {classes} rows of {classes + 1}, as per_class has it")
+        return self
+
+
+class Evaluation(Accuracy):
+    """``hyperline evaluate --json``."""
+
+    block_lines: Count
+    engine: Words
+    precision: Words
+    class_names: tuple[Words, ...] | None = None
+    scene: Words | None = None
+    model: Words | None = None
+
+
+class Percentiles(_Document):
+    """Milliseconds that this share of the lines or blocks stays below."""
+
+    p50: Positive
+    p90: Positive | None = None
+    p99: Positive
+    p999: Positive
+    max: Positive | None = None
+
+
+class Histogram(_Document):
+    """Lines between one edge and the next, in milliseconds."""
+
+    edges_ms: tuple[Positive, ...]
+    lines: tuple[Count, ...]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Histogram:
+        edges = self.edges_ms
+        if len(edges) != len(self.lines) + 1 and (edges or self.lines):
+            raise ValueError(f"{len(edges)} edges for {len(self.lines)} counts; there is one edge more than counts")
+        if any(low >= high for low, high in zip(edges, edges[1:], strict=False)):
+            raise ValueError("edges_ms must rise")
+        return self
+
+
+class Moment(_Document):
+    """The strip at one time of its flight."""
+
+    second: Positive
+    lines_per_second: Positive
+    latency_ms_max: Positive | None = None
+    waiting: Count | None = None
+    dropped: Count | None = None
+
+
+class Summary(_Document):
+    """``summary.json`` of a strip."""
+
+    received: Count
+    classified: Count
+    dropped: Count
+    rejected: Count
+    unwritten: Count = 0
+    invalid_pixels: Count = 0
+    saturated_pixels: Count = 0
+    interrupted: bool = False
+    resumed: bool = False
+    seconds: Positive
+    lines_per_second: Positive
+    latency_ms: Percentiles | None = None
+    first_block_ms: Positive | None = None
+    lines: Count
+    samples: Count
+    bands: Count
+    rate: Positive | None = None
+    block_lines: Annotated[int, Field(ge=1)]
+    engine: Words
+    precision: Words
+    threads: Count
+    native_ops: bool = False
+    fallbacks: Count = 0
+    reloads: Count = 0
+    failures: tuple[Words, ...] = ()
+    outages: Count = 0
+    ring_lines: Count = 0
+    late_lines: Count = 0
+    model: Words
+    bundle_sha256: Words
+    source: Words
+    source_counters: dict[Words, Any] = {}
+    counters: dict[Words, Count] = {}
+    links: dict[Words, Any] | None = None
+    oa: Fraction | None = None
+    aa: Fraction | None = None
+    kappa: float | None = None
+    per_class: tuple[Fraction | None, ...] | None = None
+    pixels: Count | None = None
+    confusion: tuple[tuple[Count, ...], ...] | None = None
+    latency_histogram: Histogram | None = None
+    time_line: tuple[Moment, ...] = ()
+
+    @property
+    def accuracy(self) -> Accuracy | None:
+        """Against the truth that the source gave; None where it gave none."""
+        if self.oa is None or self.per_class is None:
+            return None
+        names = Accuracy.model_fields
+        return Accuracy(**{name: getattr(self, name) for name in names})
+
+    @model_validator(mode="after")
+    def _accuracy_is_whole(self) -> Summary:
+        _ = self.accuracy
+        return self
+
+
+class ClassSpectrum(_Document):
+    """What the model saw of one class, in the strip's units."""
+
+    id: Annotated[int, Field(ge=1, le=255)]
+    name: Words
+    pixels: Count
+    mean: tuple[float, ...]
+    std: tuple[Positive, ...]
+
+
+class Spectra(_Document):
+    """``spectra.json`` of a strip."""
+
+    wavelengths_nm: tuple[float, ...] | None = None
+    units: Words | None = None
+    classes: tuple[ClassSpectrum, ...]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Spectra:
+        bands = {len(values) for one in self.classes if one.pixels for values in (one.mean, one.std)}
+        if self.wavelengths_nm is not None:
+            bands.add(len(self.wavelengths_nm))
+        if len(bands) > 1:
+            raise ValueError(f"spectra of {' and '.join(map(str, sorted(bands)))} bands; they must have the same")
+        return self
+
+
+class Energy(_Document):
+    """What a power sensor said in a bench."""
+
+    source: Words
+    joules_per_line: float | None = None
+    joules_per_pixel: float | None = None
+    watts: float | None = None
+    idle_watts: float | None = None
+
+
+class BenchRun(_Document):
+    """One measurement: a model, an engine and a width, flat out or at a rate."""
+
+    lines_per_second: Positive
+    latency_ms: Percentiles
+    floor_ratio: Positive | None = None
+    samples: Count
+    bands: Count
+    block_lines: Count
+    threads: Count
+    engine: Words
+    precision: Words
+    native_ops: bool = False
+    energy: Energy | None = None
+    model: Words | None = None
+    mode: Words | None = None
+
+
+class Bench(BenchRun):
+    """``hyperline bench --json``."""
+
+    environment: dict[Words, Any] | None = None
+    runs: tuple[BenchRun, ...] = ()
+
+
+class Curves(_Document):
+    """``run.json`` of a training."""
+
+    scene: dict[Words, Any]
+    split: dict[Words, Any]
+    offline: Accuracy | None = None
+    streamed: Accuracy | None = None
+    history: dict[Words, tuple[float, ...]] = {}
+    seconds: Positive | None = None
+    created: Words | None = None
+
+
+class Loss(_Document):
+    """What a calibration cost, in per cent of the pixels that float32 has right."""
+
+    points: float
+    worst_class: float
+    agreement: Fraction
+
+
+class Calibration(_Document):
+    """``calibration/PRECISION.json`` of a bundle."""
+
+    precision: Words
+    budget: dict[Words, float]
+    loss: Loss
+    lines: dict[Words, Any]
+    accuracy: dict[Words, Accuracy]
+    bytes: dict[Words, Count]
+    speed: dict[Words, Any] | None = None
+
+
+def read_document(kind: type[_D], path: Path, what: str) -> _D:
+    """Read a JSON file.
+
+    Args:
+        kind: what it must hold.
+        path: the file.
+        what: what it is, with its article, for messages.
+
+    Raises:
+        InputError: the file cannot be read, is no JSON, or a value of it is none that can be.
+    """
+    with reading(path, what), path.open("rb") as file:
+        data = file.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        raise InputError(f"{path}: has over {_MAX_BYTES} bytes; {what} is never so long")
+    return parse_document(kind, data, str(path), what)
+
+
+def parse_document(kind: type[_D], data: bytes, where: str, what: str) -> _D:
+    """Read JSON text; arguments and errors as for `read_document`."""
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        first, *others = error.errors(include_url=False, include_input=False, include_context=False)
+        field = printable(".".join(map(str, first["loc"])))[:100]
+        message = printable(first["msg"].removeprefix("Value error, "))[:300]
+        more = f" (and {len(others)} more)" if others else ""
+        raise InputError(f"{where}: is not {what}: {f'{field}: ' if field else ''}{message}{more}") from error
