@@ -132,10 +132,10 @@ class RunSummary:
     accuracy: Metrics | None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what ``summary.json`` holds: the accuracy's keys beside the others, no confusion."""
+        """Return what ``summary.json`` holds: the accuracy's keys beside the others."""
         values = asdict(self)
         accuracy = values.pop("accuracy") or {}
-        return values | {name: value for name, value in accuracy.items() if name != "confusion"}
+        return values | accuracy
 
 
 def run_strip(

@@ -107,6 +107,37 @@ def test_run_writes_maps_summary_and_picture(folder: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_report_of_the_whole_job_has_every_section_that_its_parts_give(folder: Path, tmp_path: Path) -> None:
+    scene, bundle = folder / "fields.npz", folder / "fields.hlb"
+    strip, evaluation, out = tmp_path / "strip", tmp_path / "evaluation.json", tmp_path / "report.html"
+    done = hyperline("run", bundle, "--source", scene, "--out", strip, "--rate", 200, "--no-picture")
+    assert done.code == 0, done.err
+    evaluated = hyperline("evaluate", bundle, scene, "--json", "--threads", 1)
+    evaluation.write_text(evaluated.out)
+    assert {"confusion", "class_names", "scene", "model"} <= set(json.loads(evaluated.out))
+    given = ("--bundle", bundle, "--evaluation", evaluation, "--truth", scene, "--training", folder / "run")
+    done = hyperline("report", strip, "--out", out, "--json", *given)
+    assert done.code == 0, done.err
+    said = json.loads(done.out)
+    assert {"maps", "accuracy", "accounting", "latency", "precisions", "training"} <= set(said["sections"])
+    assert {"speed", "environment"} == set(said["missing"]) & {"speed", "environment"}
+    page = out.read_text()
+    assert said["bytes"] == len(page.encode())
+    oa = f"{100 * json.loads(evaluated.out)['oa']:.2f} %"
+    assert page.count(oa) >= 2  # of the strip, and of the evaluation
+    for name in ("soil", "grass", "roof"):
+        assert name in page
+
+
+def test_a_report_refuses_what_it_cannot_read_in_one_line(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    (tmp_path / "bench.json").write_text("{}")
+    refused(hyperline("report", "--out", out), "give a strip's folder")
+    refused(hyperline("report", "--out", out, "--bench", tmp_path / "bench.json"), "bench.json", "lines_per_second")
+    refused(hyperline("report", folder / "run", "--out", out), "classes.hdr")
+    assert not out.exists()
+
+
 def test_resume_after_an_interruption_gives_the_run_that_was_never_stopped(folder: Path, tmp_path: Path) -> None:
     options = ("--epochs", 3, "--threads", 1, "--labels-per-class", 10)
     stopped = (

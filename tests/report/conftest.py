@@ -28,7 +28,9 @@ def write_map(folder: Path, name: str, values: np.ndarray, extra: str = "") -> N
 
 
 def write_classes(folder: Path, labels: np.ndarray, names: tuple[str, ...] = NAMES) -> None:
-    held = ("no class", *names)
+    # As the runtime writes them: ENVI lists are split at commas and end at a brace.
+    plain = str.maketrans(",{}=", ";()-")
+    held = ("no class", *(name.translate(plain) for name in names))
     extra = f"file type = ENVI Classification\nclasses = {len(held)}\nclass names = {{{', '.join(held)}}}\n"
     write_map(folder, "classes", labels[..., None], extra)
 

@@ -121,7 +121,7 @@ def test_accuracy_counted_block_by_block_is_that_of_the_whole_map(bundle: Bundle
     written = json.loads((tmp_path / "summary.json").read_text())
     assert written["oa"] == summary.accuracy.oa
     assert {"oa", "aa", "kappa", "per_class", "pixels"} <= written.keys()
-    assert "confusion" not in written
+    assert written["confusion"] == [list(row) for row in summary.accuracy.confusion]
 
 
 def test_a_strip_without_truth_has_no_accuracy(bundle: Bundle, scene: Scene, tmp_path: Path) -> None:
