@@ -184,21 +184,27 @@ class Spectra(_Document):
 
 
 class Energy(_Document):
-    """What a power sensor said in a bench."""
+    """What power sensors said in a bench; joules are above what the machine takes at rest."""
 
     source: Words
+    covers: Words | None = None
     joules_per_line: float | None = None
     joules_per_pixel: float | None = None
+    joules_per_line_with_idle: float | None = None
     watts: float | None = None
     idle_watts: float | None = None
 
 
-class BenchRun(_Document):
-    """One measurement: a model, an engine and a width, flat out or at a rate."""
+class Memory(_Document):
+    """Bytes of the process in a bench."""
 
-    lines_per_second: Positive
-    latency_ms: Percentiles
-    floor_ratio: Positive | None = None
+    peak_bytes: Count | None = None
+    device_bytes: Count | None = None
+
+
+class BenchPoint(_Document):
+    """What a bench measured: a model, an engine and a width."""
+
     samples: Count
     bands: Count
     block_lines: Count
@@ -206,16 +212,67 @@ class BenchRun(_Document):
     engine: Words
     precision: Words
     native_ops: bool = False
-    energy: Energy | None = None
     model: Words | None = None
-    mode: Words | None = None
+
+    @property
+    def point(self) -> tuple[object, ...]:
+        """What tells one point of a sweep from another."""
+        return tuple(getattr(self, name) for name in BenchPoint.model_fields)
+
+
+class BenchRun(BenchPoint):
+    """One measurement of a point: the engine alone or everything that flies, flat out or at a rate."""
+
+    lines_per_second: Positive
+    latency_ms: Percentiles
+    path: Words | None = None
+    rate: Positive | None = None
+    missed: Count | None = None
+    dropped: Count | None = None
+    load_ms: Positive | None = None
+    memory: Memory | None = None
+    energy: Energy | None = None
+
+
+class Floor(_Document):
+    """What the arithmetic of a block takes here, and how many times that a step takes."""
+
+    ms: Positive
+    ratio: Positive | None = None
+
+
+class Operator(_Document):
+    """One row of a profile."""
+
+    name: Words
+    nodes: Count
+    ms: Positive
+    share: Fraction
+
+
+class Profile(_Document):
+    """Where the time of a step goes, by operator."""
+
+    blocks: Count
+    operators: tuple[Operator, ...]
+
+
+class Power(_Document):
+    """Which power sensors a bench found, and why it could not use others."""
+
+    sensors: tuple[Words, ...] = ()
+    problems: tuple[Words, ...] = ()
 
 
 class Bench(BenchRun):
-    """``hyperline bench --json``."""
+    """``hyperline bench --json``; what stands beside ``runs`` is of the first."""
 
+    floor_ratio: Positive | None = None
     environment: dict[Words, Any] | None = None
+    power: Power | None = None
     runs: tuple[BenchRun, ...] = ()
+    floors: tuple[Floor | None, ...] = ()
+    profile: Profile | None = None
 
 
 class Curves(_Document):

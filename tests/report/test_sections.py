@@ -164,18 +164,40 @@ def test_the_accounting_is_an_identity_that_can_fail(strips) -> None:
     assert [(fate.count, fate.words[:24]) for fate in bad.fates] == [("1", "line never arrived: it i")]
 
 
-def test_without_a_sensor_the_bench_has_no_energy_and_with_one_it_has(bench, tmp_path) -> None:
+def test_without_a_sensor_the_bench_says_so_and_with_one_it_has_energy(bench, tmp_path) -> None:
     path = tmp_path / "bench.json"
     path.write_text(json.dumps(bench))
     shown = speed.make(read_inputs(benches=[path]))
-    assert shown is not None and not shown.has_energy and shown.rows[0].watts == "no power sensor"
+    assert shown is not None and not shown[0].has_energy and shown[0].power[0].startswith("No power sensor")
+    assert "1.10 times its arithmetic" in shown[0].points[0].floor
     bench["energy"] = {"source": "ina3221", "joules_per_line": 0.0123, "joules_per_pixel": 1.2e-5, "watts": 9.5,
                        "idle_watts": 4.25}  # fmt: skip
     path.write_text(json.dumps(bench))
     shown = speed.make(read_inputs(benches=[path]))
-    assert shown is not None and shown.sensors == ("ina3221",)
-    row = shown.rows[0]
-    assert (row.energy_line, row.energy_pixel, row.watts) == ("12.3 mJ", "12.0 µJ", "9.50 W (4.25 W idle)")
+    assert shown is not None and "by ina3221" in shown[0].power[0]
+    assert shown[0].points[0].rows[0].energy == ("12.3 mJ", "12.0 µJ", "–", "9.50 W, 4.25 W idle")
+
+
+def test_the_runs_of_a_sweep_stand_under_their_points(bench, tmp_path) -> None:
+    one = {key: value for key, value in bench.items() if key not in ("schema", "environment", "runs", "energy")}
+    wide = one | {"samples": 2048}
+    bench["runs"] = [
+        one | {"path": "step", "rate": None},
+        one | {"path": "strip", "rate": 330.0, "missed": 4, "memory": {"peak_bytes": 200 << 20}},
+        wide | {"path": "step", "rate": None},
+    ]
+    bench["floors"] = [{"ms": 7.0, "ratio": 1.2}, None]
+    bench["profile"] = {"blocks": 60, "operators": [{"name": "Conv", "nodes": 9, "ms": 2.5, "share": 0.31}]}
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps(bench))
+    shown = speed.make(read_inputs(benches=[path]))
+    assert shown is not None
+    narrow, other = shown[0].points
+    assert [row.how for row in narrow.rows] == ["engine alone, flat out", "source to maps, at 330 lines/s"]
+    assert [(row.missed, row.memory) for row in narrow.rows] == [("–", "–"), ("4", "200 MiB")]
+    assert "1.20 times" in narrow.floor and not other.floor
+    assert "2,048 samples" in other.title
+    assert shown[0].operators == (("Conv", "9", "2.50", "31.0 %"),)
 
 
 def test_the_environment_is_laid_out_with_dotted_names(bench, tmp_path) -> None:

@@ -5,73 +5,139 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hyperline.report.documents import Bench, BenchRun
+from hyperline.report.documents import Bench, BenchRun, Energy
 from hyperline.report.inputs import Inputs
-from hyperline.report.words import milliseconds, significant
+from hyperline.report.words import count, milliseconds, percent, significant
+
+_MOST_OPERATORS = 12
+_PATHS = {"step": "engine alone", "strip": "source to maps"}
 
 
 @dataclass(frozen=True)
-class BenchRow:
+class RunRow:
     """One measurement, in words."""
 
-    of: str
+    how: str
     lines_per_second: str
     p50: str
     p99: str
     p999: str
     most: str
-    floor_ratio: str
-    energy_line: str
-    energy_pixel: str
-    watts: str
+    missed: str
+    memory: str
+    energy: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Speed:
-    """What the template shows."""
+class Point:
+    """A model, an engine and a width, and what was measured of it.
 
-    rows: tuple[BenchRow, ...]
+    Attributes:
+        title: of the point.
+        floor: how far it is from the arithmetic that it cannot do without, one sentence or none.
+        rows: its measurements.
+    """
+
+    title: str
+    floor: str
+    rows: tuple[RunRow, ...]
+
+
+@dataclass(frozen=True)
+class BenchTable:
+    """One bench.
+
+    Attributes:
+        name: of its file.
+        points: of its sweep.
+        power: which sensors, or that there was none, in one sentence; and why others could not be used.
+        has_energy: whether any row has an energy.
+        operators: where the time goes: name, nodes, milliseconds, share.
+        profiled: of how many blocks.
+    """
+
+    name: str
+    points: tuple[Point, ...]
+    power: tuple[str, ...]
     has_energy: bool
-    sensors: tuple[str, ...]
+    operators: tuple[tuple[str, str, str, str], ...]
+    profiled: int
 
 
-def make(inputs: Inputs) -> Speed | None:
+def make(inputs: Inputs) -> tuple[BenchTable, ...] | None:
     """Lay out the benches; None without any."""
-    if not inputs.benches:
-        return None
-    rows = tuple(row for name, bench in inputs.benches for row in _rows(name, bench))
-    energies = [run.energy for _, bench in inputs.benches for run in (bench, *bench.runs) if run.energy is not None]
-    return Speed(rows, bool(energies), tuple(dict.fromkeys(one.source for one in energies)))
+    return tuple(_table(name, bench) for name, bench in inputs.benches) or None
 
 
-def _rows(name: str, bench: Bench) -> Iterator[BenchRow]:
-    for run in bench.runs or (bench,):
-        energy = run.energy
-        drawn = "no power sensor" if energy is None else f"{significant(energy.watts)} W"
-        if energy is not None and energy.idle_watts is not None:
-            drawn += f" ({significant(energy.idle_watts)} W idle)"
-        yield BenchRow(
-            f"{name}: {_of(run)}",
-            significant(run.lines_per_second),
-            milliseconds(run.latency_ms.p50),
-            milliseconds(run.latency_ms.p99),
-            milliseconds(run.latency_ms.p999),
-            milliseconds(run.latency_ms.max),
-            significant(run.floor_ratio),
-            _joules(energy.joules_per_line if energy else None),
-            _joules(energy.joules_per_pixel if energy else None),
-            drawn,
-        )
+def _table(name: str, bench: Bench) -> BenchTable:
+    runs = bench.runs or (bench,)
+    points = list(dict.fromkeys(run.point for run in runs))
+    ratios = [floor.ratio if floor else None for floor in bench.floors] or [bench.floor_ratio]
+    ratios += [None] * (len(points) - len(ratios))
+    has_energy = any(run.energy for run in runs)
+    laid = []
+    for point, ratio in zip(points, ratios, strict=False):
+        of_point = [run for run in runs if run.point == point]
+        floor = f"A step takes {significant(ratio)} times its arithmetic at this machine's rates." if ratio else ""
+        laid.append(Point(_title(of_point[0]), floor, tuple(_row(run, has_energy) for run in of_point)))
+    operators = bench.profile.operators[:_MOST_OPERATORS] if bench.profile else ()
+    return BenchTable(
+        name,
+        tuple(laid),
+        tuple(_power(bench, [run.energy for run in runs if run.energy])),
+        has_energy,
+        tuple((one.name, count(one.nodes), significant(one.ms), percent(one.share)) for one in operators),
+        bench.profile.blocks if bench.profile else 0,
+    )
 
 
-def _of(run: BenchRun) -> str:
+def _title(run: BenchRun) -> str:
     threads = f"{run.threads} {'thread' if run.threads == 1 else 'threads'}"
-    operators = "" if run.native_ops else ", function bodies"
-    mode = f", {run.mode}" if run.mode else ""
-    return f"{run.samples} samples × {run.bands} bands, {run.engine}, {run.precision}, {threads}{operators}{mode}"
+    operators = "" if run.native_ops else ", on function bodies"
+    model = f"{run.model}: " if run.model else ""
+    return (
+        f"{model}{count(run.samples)} samples × {run.bands} bands in blocks of {run.block_lines} lines, {run.engine}, "
+        f"{run.precision}, {threads}{operators}"
+    )
 
 
-def _joules(value: float | None) -> str:
+def _row(run: BenchRun, has_energy: bool) -> RunRow:
+    path = _PATHS.get(run.path or "step", run.path or "")
+    pace = f"at {significant(run.rate)} lines/s" if run.rate else "flat out"
+    held = run.memory.peak_bytes if run.memory else None
+    return RunRow(
+        f"{path}, {pace}",
+        significant(run.lines_per_second),
+        *(milliseconds(getattr(run.latency_ms, name)) for name in ("p50", "p99", "p999", "max")),
+        count(run.missed) if run.missed is not None and run.rate else "–",
+        f"{count(held / 2**20)} MiB" if held is not None else "–",
+        tuple(_energy(run.energy)) if has_energy else (),
+    )
+
+
+def _energy(energy: Energy | None) -> Iterator[str]:
+    if energy is None:
+        yield from ("–",) * 4
+        return
+    yield joules(energy.joules_per_line)
+    yield joules(energy.joules_per_pixel)
+    yield joules(energy.joules_per_line_with_idle)
+    yield f"{significant(energy.watts)} W, {significant(energy.idle_watts)} W idle"
+
+
+def _power(bench: Bench, energies: list[Energy]) -> Iterator[str]:
+    if energies:
+        first = energies[0]
+        covers = f", which covers {first.covers}" if first.covers else ""
+        yield f"Power by {first.source}{covers}. A line and a pixel are counted above what the machine takes at rest."
+    else:
+        yield "No power sensor: energy was not measured."
+    for problem in bench.power.problems if bench.power else ():
+        yield problem
+
+
+def joules(value: float | None) -> str:
+    """Write an energy in the unit that suits it."""
     if value is None:
         return "–"
     for factor, unit in ((1.0, "J"), (1e3, "mJ"), (1e6, "µJ")):
