@@ -72,7 +72,6 @@ def write_report(inputs: Inputs, out: Path, command: Sequence[str] = ()) -> Repo
         sections=[(section, contents[section.name]) for section in SECTIONS if contents[section.name] is not None],
         missing=[section for section in SECTIONS if contents[section.name] is None],
         provenance=provenance.make(inputs, printable(shlex.join(command)), made),
-        side=SIDE,
     )
     data = text.encode()
     if len(data) > MOST_BYTES:
@@ -88,13 +87,15 @@ def write_report(inputs: Inputs, out: Path, command: Sequence[str] = ()) -> Repo
 
 def _environment() -> Any:
     jinja2 = require("jinja2", "report")
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("hyperline.report", _TEMPLATES),
         autoescape=True,  # of everything: names of classes, models and files are strangers'
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["side"] = SIDE  # macros see no other names
+    return environment
 
 
 def _resource(name: str) -> str:
