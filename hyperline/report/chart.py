@@ -31,13 +31,14 @@ class Tick:
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis from ``low`` to ``high``, linear or logarithmic."""
+    """An axis from ``low`` to ``high``, linear or logarithmic; ``whole`` where only whole numbers mean anything."""
 
     low: float
     high: float
     label: str = ""
     logarithmic: bool = False
     write: Callable[[float], str] = "{:g}".format
+    whole: bool = False
 
     def at(self, value: float) -> float:
         """Return where a value lies: 0 at the low end, ``SIDE`` at the high end, cut there."""
@@ -50,11 +51,13 @@ class Axis:
 
     def ticks(self, most: int = 6) -> list[Tick]:
         """Return marks at round values."""
-        values = _powers(self.low, self.high, most) if self.logarithmic else _round_values(self.low, self.high, most)
+        values = _powers(self.low, self.high, most) if self.logarithmic else []
+        if len(values) < 3:  # no axis, or one of less than a decade
+            values = _round_values(self.low, self.high, most, 1.0 if self.whole else 0.0)
         return [Tick(round(self.at(value) / SIDE * 100, 2), self.write(value)) for value in values]
 
 
-def linear(values: Iterable[float], label: str = "", *, zero: bool = True, write: Callable[[float], str] | None = None) -> Axis:
+def linear(values: Iterable[float], label: str = "", *, zero: bool = True, whole: bool = False) -> Axis:
     """Return an axis that holds all values, and zero where asked."""
     known = [value for value in values if math.isfinite(value)]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
@@ -63,7 +66,8 @@ def linear(values: Iterable[float], label: str = "", *, zero: bool = True, write
     if high <= low:
         low, high = (low, low + 1.0) if zero else (low - 0.5, low + 0.5)
     margin = 0.05 * (high - low)
-    return Axis(low - margin if not zero or low < 0 else low, high + margin, label, write=write or _writer(high - low))
+    bottom = low - margin if not zero or low < 0 else low
+    return Axis(bottom, high + margin, label, write=_writer(high - low), whole=whole)
 
 
 def logarithmic(low: float, high: float, label: str = "", write: Callable[[float], str] | None = None) -> Axis:
@@ -78,10 +82,10 @@ def _writer(extent: float) -> Callable[[float], str]:
     return lambda value: f"{value:,.{min(digits, 6)}f}".rstrip("0").rstrip(".") if digits else f"{value:,.0f}"
 
 
-def _round_values(low: float, high: float, most: int) -> list[float]:
-    raw = (high - low) / most
+def _round_values(low: float, high: float, most: int, least: float) -> list[float]:
+    raw = max((high - low) / most, least)
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * one for one in (1, 2, 2.5, 5, 10) if power * one >= raw)
+    step = next(power * one for one in (1, 2, 5, 10) if power * one >= raw)
     first = math.ceil(low / step)
     return [round(index * step, 12) for index in range(first, math.floor(high / step) + 1)]
 

@@ -20,11 +20,13 @@ def share(part: float, whole: float) -> str:
     """Write ``part`` of ``whole`` as a percentage that is 0 or 100 only where it is so."""
     if not whole:
         return "–"
+    if part in (0, whole):
+        return "100 %" if part else "0 %"
     value = 100 * part / whole
     text = f"{value:.1f}"
-    if text == "0.0" and part:
+    if text == "0.0":
         return "< 0.1 %"
-    if text == "100.0" and part != whole:
+    if text == "100.0":
         return "> 99.9 %"
     return f"{text} %"
 

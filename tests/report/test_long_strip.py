@@ -77,7 +77,7 @@ def test_maps_of_nothing_but_noise_stay_below_20_megabytes(strips, monkeypatch, 
 
     monkeypatch.setattr(maps, "thin", noise)
     names = tuple(f"class {number}" for number in range(1, 256))
-    folder = strips.make(lines=2, samples=2, names=names)
+    folder = strips.make(lines=8, samples=2, names=names)
     for lines, samples in ((LINES, SAMPLES), (2500, 1000), (20_000, 1024), (100_000, 64)):
         monkeypatch.setattr(maps, "lay_out", lambda *_, size=(lines, samples): lay_out(*size, 5))
         written = write_report(read_inputs(folder), tmp_path / "noise.html")

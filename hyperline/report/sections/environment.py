@@ -43,5 +43,7 @@ def _rows(values: dict[str, Any], above: str, depth: int) -> Iterator[tuple[str,
                     yield from _rows(one, f"{label} · ", depth + 1)
                 else:
                     yield label, plain(one)
+        elif isinstance(value, int) and name.endswith(" bytes"):
+            yield name.removesuffix(" bytes"), f"{value / 2**30:.1f} GiB"
         else:
             yield name, plain(value)

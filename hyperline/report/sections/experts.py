@@ -84,7 +84,7 @@ def make(inputs: Inputs) -> Routing | None:
         if served
         else "Nothing was classified, so no expert served."
     )
-    return Routing(scales, tuple(Axis(0, blocks, write=count).ticks(8)), caption)
+    return Routing(scales, tuple(Axis(0, blocks, write=count, whole=True).ticks(8)), caption)
 
 
 def _scale(weights: NDArray[np.float32], scale: int, step: int) -> Scale:

@@ -67,7 +67,7 @@ def _histogram(histogram: Histogram, deadline: float | None, summary: Summary) -
     if deadline:
         low, high = min(low, 0.9 * deadline), max(high, 1.1 * deadline)
     x = logarithmic(low, high, "ms")
-    y = logarithmic(0.5, 2.0 * max(histogram.lines), "lines", write=count)
+    y = logarithmic(0.7, 2.0 * max(histogram.lines), "lines", write=count)
     rules = [Rule(deadline, "deadline", "deadline")] if deadline else []
     assert summary.latency_ms is not None
     rules.append(Rule(summary.latency_ms.p999, "99.9 %"))
@@ -87,19 +87,19 @@ def _time_line(moments: tuple[Moment, ...], deadline: float | None, rate: float 
     told = f"Throughput over the flight, from {significant(min(lines))} to {significant(max(lines))} lines/s"
     rules = (Rule(rate, "the source's rate", vertical=False),) if rate else ()
     path = line(x, y, zip(seconds, lines, strict=True))
-    yield Chart("Throughput", told, x, y, (path,), rules, "small")
+    yield Chart("Throughput", told, x, y, (path,), rules)
     slowest = [(one.second, one.latency_ms_max) for one in moments if one.latency_ms_max is not None]
     if slowest:
         worst = [value for _, value in slowest]
         y = linear([*worst, deadline or 0.0], "ms")
         rules = (Rule(deadline, "deadline", "deadline", vertical=False),) if deadline else ()
         told = f"Largest latency over the flight, at most {milliseconds(max(worst))}"
-        yield Chart("Largest latency", told, x, y, (line(x, y, slowest),), rules, "small")
+        yield Chart("Largest latency", told, x, y, (line(x, y, slowest),), rules)
     waiting = [(one.second, float(one.waiting)) for one in moments if one.waiting is not None]
     if waiting:
         dropped = [(one.second, float(one.dropped or 0)) for one in moments]
         most, lost = max(value for _, value in waiting), max(value for _, value in dropped)
-        y = linear([most, lost, 1.0], "lines")
+        y = linear([most, lost, 1.0], "lines", whole=True)
         told = f"Lines that waited over the flight, at most {count(most)}"
         paths = [line(x, y, waiting)]
         title = "Lines waiting"
@@ -107,4 +107,4 @@ def _time_line(moments: tuple[Moment, ...], deadline: float | None, rate: float 
             paths.append(line(x, y, dropped, "bad"))
             title = "Lines waiting, and lines dropped (red)"
             told += f", and lines dropped, at most {count(lost)} at a time"
-        yield Chart(title, told, x, y, tuple(paths), (), "small")
+        yield Chart(title, told, x, y, tuple(paths))

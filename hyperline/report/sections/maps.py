@@ -63,17 +63,20 @@ class LegendEntry:
 
 @dataclass(frozen=True)
 class Maps:
-    """What the template shows."""
+    """What the template shows; ``beside``: there is room for the legend beside the maps."""
 
     layout: Layout
     segments: tuple[Segment, ...]
     legend: tuple[LegendEntry, ...]
     ramp: tuple[str, ...]
+    beside: bool
     has_values: bool
     has_truth: bool
     caption: str
     lacking: tuple[str, ...]
 
+
+_MOST_BESIDE = 20
 
 _TITLES = {
     "composite": "Colour composite",
@@ -112,6 +115,7 @@ def make(inputs: Inputs) -> Maps | None:
         segments,
         tuple(_legend(inputs.class_names, palette, small)),
         tuple(map(css_colour, ramp(12))),
+        not layout.sideways and len(inputs.class_names) <= _MOST_BESIDE,
         bool({"confidence", "uncertainty"} & set(names)),
         truth is not None,
         _caption(layout),
@@ -131,7 +135,7 @@ def _segment(
         colours = {"composite": None, "classes": palette, "truth": palette}.get(name, value_palette())
         told = f"{_TITLES[name]}, lines {start} to {end - 1}"
         panels.append(Panel(name, _TITLES[name], told, data_url(values, colours)))
-    axis = Axis(start, max(end, start + 1), write=count)
+    axis = Axis(start, max(end, start + 1), write=count, whole=True)
     return Segment(start, end - 1, tuple(panels), tuple(axis.ticks(8)))
 
 

@@ -48,7 +48,7 @@ def make(inputs: Inputs) -> Training | None:
 
 def _charts(curves: Curves) -> Iterator[Chart]:
     epochs = max((len(values) for values in curves.history.values()), default=0)
-    x = linear([0.0, float(epochs)], "epoch")
+    x = linear([0.0, float(epochs)], "epoch", whole=True)
     for name, values in list(curves.history.items())[:_MOST_CURVES]:
         if len(values) < 2:
             continue
