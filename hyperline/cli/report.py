@@ -28,7 +28,7 @@ _FILE = click.Path(path_type=Path)
     type=_FILE,
     help="Of hyperline evaluate --json; may be repeated.",
 )
-@click.option("--truth", metavar="SCENE|MAP", help="Labels of the strip's pixels: a scene that has them, or a label map.")
+@click.option("--truth", metavar="SCENE|MAP", help="Labels of the strip's pixels: a scene with labels, or a map.")
 @click.option("--training", metavar="RUN", type=_FILE, help="Folder of hyperline train.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def report(
@@ -47,9 +47,7 @@ def report(
     """
     from hyperline.report import read_inputs, write_report
 
-    inputs = read_inputs(
-        strip, bundle=bundle, benches=benches, evaluations=evaluations, truth=truth, training=training
-    )
+    inputs = read_inputs(strip, bundle=bundle, benches=benches, evaluations=evaluations, truth=truth, training=training)
     written = write_report(inputs, out, ["hyperline", *sys.argv[1:]])
     if as_json:
         click.echo(

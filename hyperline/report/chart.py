@@ -142,7 +142,9 @@ class Chart:
     height: str = "large"
 
 
-def line(x: Axis, y: Axis, points: Iterable[tuple[float, float]], kind: str = "line", colour: str | None = None) -> Path:
+def line(
+    x: Axis, y: Axis, points: Iterable[tuple[float, float]], kind: str = "line", colour: str | None = None
+) -> Path:
     """Draw through points; one that is not finite breaks the line."""
     parts, pen = [], "M"
     for across, up in points:

@@ -6,6 +6,7 @@ benches of other releases still give a report.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -81,7 +82,7 @@ class Histogram(_Document):
         edges = self.edges_ms
         if len(edges) != len(self.lines) + 1 and (edges or self.lines):
             raise ValueError(f"{len(edges)} edges for {len(self.lines)} counts; there is one edge more than counts")
-        if any(low >= high for low, high in zip(edges, edges[1:], strict=False)):
+        if any(low >= high for low, high in itertools.pairwise(edges)):
             raise ValueError("edges_ms must rise")
         return self
 

@@ -129,8 +129,8 @@ def read_inputs(
         flown = held_strip.summary.bundle_sha256
         if flown != held_bundle.sha256:
             notes.append(
-                f"The strip was flown with a bundle of SHA-256 {flown}; {printable(held_bundle.path.name)} is another file now. "
-                "Calibrating and signing change a bundle."
+                f"The strip was flown with a bundle of SHA-256 {flown}; {printable(held_bundle.path.name)} is another "
+                "file now. Calibrating and signing change a bundle."
             )
     held_truth = _truth(truth, held_strip, held_bundle, len(names)) if truth is not None and held_strip else None
     scored = None
@@ -187,14 +187,14 @@ def _class_names(
     for _, one in evaluations:
         if one.class_names is not None and len(one.class_names) == len(one.per_class):
             return one.class_names
-    return tuple(f"class {number}" for number in range(1, 1 + max((len(one.per_class) for _, one in evaluations), default=0)))
+    return tuple(
+        f"class {number}" for number in range(1, 1 + max((len(one.per_class) for _, one in evaluations), default=0))
+    )
 
 
 def _calibrations(bundle: Bundle) -> tuple[Calibration, ...]:
     return tuple(
-        parse_document(
-            Calibration, bundle.members[name], f"{bundle.path}: {name}", "the report of a calibration"
-        )
+        parse_document(Calibration, bundle.members[name], f"{bundle.path}: {name}", "the report of a calibration")
         for name in sorted(bundle.members)
         if name.startswith("calibration/") and name.endswith(".json")
     )

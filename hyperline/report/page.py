@@ -75,7 +75,9 @@ def write_report(inputs: Inputs, out: Path, command: Sequence[str] = ()) -> Repo
     )
     data = text.encode()
     if len(data) > MOST_BYTES:
-        raise HyperlineError(f"{out}: the report would have {len(data)} bytes, more than {MOST_BYTES}: leave inputs out")
+        raise HyperlineError(
+            f"{out}: the report would have {len(data)} bytes, more than {MOST_BYTES}: leave inputs out"
+        )
     replace_file(out, data)
     return Report(
         out,

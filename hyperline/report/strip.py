@@ -91,7 +91,7 @@ def read_strip(folder: Path) -> Strip:
     for one in maps.values():
         if one is not None and one.shape[1] != samples:
             raise InputError(
-                f"{one.header.path}: {one.shape[1]} samples, where classes.hdr has {samples}; the maps are of two strips"
+                f"{one.header.path}: {one.shape[1]} samples, where classes.hdr has {samples}; they are of two strips"
             )
         # A strip that is being flown: its maps grow one after the other.
         lines = min(lines, lines if one is None else one.shape[0])

@@ -1,7 +1,7 @@
 """Maps of a strip of any length, made small enough to look at.
 
-A strip of 100,000 lines of 1024 samples has more pixels than any screen, and a gigabyte of maps. It is read a piece at a
-time; squares of pixels become one, by the majority where they are classes and by the mean where they are measured.
+A strip of 100,000 lines of 1024 samples has more pixels than any screen, and a gigabyte of maps. It is read a piece
+at a time; squares of pixels become one, by the majority where they are classes and by the mean where they are measured.
 """
 
 from __future__ import annotations
@@ -146,7 +146,8 @@ def thin(strip: Strip, truth: NDArray[np.uint8] | None, layout: Layout) -> Thinn
                 small[name][where] = np.where(any_, value, 0)
         if strip.quicklook is not None:
             colours = np.asarray(strip.quicklook.read(first, stop))
-            mean, any_ = _mean(colours, colours.any(axis=-1), layout)
+            measured: NDArray[np.bool_] = np.any(colours, axis=-1)
+            mean, any_ = _mean(colours, measured, layout)
             small["composite"][where] = np.rint(mean) * any_[..., None]
     return Thinned(
         small["classes"],
@@ -192,7 +193,9 @@ def _majority(counts: NDArray[np.int64], among_labelled: bool = False) -> NDArra
     return np.where(kept, best, 0).astype(np.uint8)
 
 
-def _mean(values: NDArray[Any], held: NDArray[np.bool_], layout: Layout) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _mean(
+    values: NDArray[Any], held: NDArray[np.bool_], layout: Layout
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return the mean of every square over the pixels held, (row, column, band), and where there is any."""
     at_line = np.arange(0, len(values), layout.line_step)
     at_sample = np.arange(0, values.shape[1], layout.sample_step)

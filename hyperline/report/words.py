@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -72,3 +73,9 @@ def plain(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(plain, value)) or "–"
     return str(value)
+
+
+def split(of: Mapping[str, Any]) -> str:
+    """Say how training pixels were drawn, of the split in a training's record."""
+    kind, labels, seed = (plain(of.get(name)) for name in ("kind", "labels_per_class", "seed"))
+    return f"{kind}, {labels} labels a class, seed {seed}"

@@ -66,7 +66,9 @@ def test_the_report_asks_the_network_for_nothing_and_complains_of_nothing(browse
 def test_the_policy_stops_what_a_hostile_name_would_do(browser, report) -> None:
     hostile = report.with_name("hostile.html")
     text = report.read_text()
-    hostile.write_text(text.replace("<main", "<script>document.title = 'taken'</script><img src=https://x.invalid/y><main", 1))
+    hostile.write_text(
+        text.replace("<main", "<script>document.title = 'taken'</script><img src=https://x.invalid/y><main", 1)
+    )
     opened = Opened(browser, hostile)
     assert opened.page.title() != "taken"
     assert len(opened.complaints) >= 2 and all("Content Security Policy" in one for one in opened.complaints)

@@ -128,9 +128,7 @@ def test_the_policy_knows_the_style_and_the_script_by_their_hashes(inputs, tmp_p
     assert policy[1].startswith("default-src &#39;none&#39;; img-src data:;") and "unsafe" not in policy[1]
 
 
-def test_hostile_names_are_words_and_nothing_else(
-    strips, tmp_path, make_bundle, calibration, accuracy, bench
-) -> None:
+def test_hostile_names_are_words_and_nothing_else(strips, tmp_path, make_bundle, calibration, accuracy, bench) -> None:
     inputs = full_inputs(strips, tmp_path, make_bundle, calibration, accuracy, bench, names=_HOSTILE)
     write_report(inputs, tmp_path / "report.html", ["hyperline", *_HOSTILE])
     text = (tmp_path / "report.html").read_text()
@@ -198,7 +196,7 @@ def test_nothing_to_report_of_is_refused(tmp_path) -> None:
 
 
 def test_a_folder_that_holds_no_strip_is_refused(tmp_path) -> None:
-    with pytest.raises(InputError, match="it has no classes.hdr"):
+    with pytest.raises(InputError, match=r"it has no classes\.hdr"):
         read_inputs(tmp_path)
     with pytest.raises(InputError, match="is not a folder"):
         read_inputs(tmp_path / "gone")
@@ -207,7 +205,7 @@ def test_a_folder_that_holds_no_strip_is_refused(tmp_path) -> None:
 def test_maps_that_contradict_each_other_are_refused(strips, make_bundle) -> None:
     folder = strips.make()
     strips.write_map(folder, "confidence", np.zeros((40, 23, 1), "<f4"))
-    with pytest.raises(InputError, match="23 samples, where classes.hdr has 24"):
+    with pytest.raises(InputError, match=r"23 samples, where classes\.hdr has 24"):
         read_inputs(folder)
     strips.write_map(folder, "confidence", np.zeros((40, 24, 1), np.uint8))
     with pytest.raises(InputError, match="the confidence map of a strip has 1 of f4"):

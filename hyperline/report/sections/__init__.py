@@ -48,7 +48,7 @@ SECTIONS = (
     ),
     Section(
         "accuracy", "Accuracy", accuracy.make,
-        "Accuracy and confusion: fly a scene that has labels, give a strip's truth with --truth, or evaluate the model.",
+        "Accuracy and confusion: fly a scene with labels, give a strip's --truth, or evaluate the model.",
         "hyperline evaluate FILE.hlb SCENE --json > evaluation.json; hyperline report --evaluation evaluation.json",
     ),
     Section(

@@ -8,31 +8,31 @@ from hyperline.report.documents import Summary
 from hyperline.report.inputs import Inputs
 from hyperline.report.words import count, duration, plain, share, significant
 
-# key of summary.json or of its counters -> (one of them, more of them), in the order in which a reader asks
+# key of summary.json or of its counters -> what it counts, in the order in which a reader asks
 _FATES = {
-    "lost": ("line never arrived: it is missing between two others", "lines never arrived: they are missing between others"),
-    "duplicates": ("of the rejected lines was a duplicate or out of order", "of the rejected lines were duplicates or out of order"),
-    "damaged": ("of the rejected lines changed in memory while it waited", "of the rejected lines changed in memory while they waited"),
-    "unwritten": ("line was classified while the disk took none", "lines were classified while the disk took none"),
-    "missed": ("block came later than its deadline", "blocks came later than their deadline"),
-    "failed": ("block could be classified by no engine", "blocks could be classified by no engine"),
-    "resets": ("gap was too long to fill; the strip's state began anew", "gaps were too long to fill; the strip's state began anew"),
-    "late_lines": ("line was taken over more than a block behind its time", "lines were taken over more than a block behind their time"),
-    "invalid_pixels": ("pixel held no measurement", "pixels held no measurement"),
-    "saturated_pixels": ("pixel was saturated", "pixels were saturated"),
-    "dark": ("line was seen with the shutter closed", "lines were seen with the shutter closed"),
-    "dark_updates": ("dark measured in flight is used", "darks measured in flight are used"),
-    "dark_refusals": ("dark measured in flight was not believed", "darks measured in flight were not believed"),
-    "state_repaired": ("flipped bit in the carried state was mended", "flipped bits in the carried state were mended"),
-    "state_rolled_back": ("time the carried state went back by a block", "times the carried state went back by a block"),
-    "weights_repaired": ("time damaged weights were put back", "times damaged weights were put back"),
-    "self_tests": ("self-test passed in flight", "self-tests passed in flight"),
-    "self_tests_failed": ("self-test failed in flight", "self-tests failed in flight"),
-    "suspect": ("classified line may be wrong, for the next self-test failed", "classified lines may be wrong, for the next self-test failed"),
-    "fallbacks": ("time the next engine took over", "times the next engine took over"),
-    "reloads": ("time the engine was loaded again", "times the engine was loaded again"),
-    "outages": ("time the disk began to fail", "times the disk began to fail"),
-}  # fmt: skip
+    "lost": "lines that never arrived, missing between others",
+    "duplicates": "duplicates and lines out of order, of the rejected",
+    "damaged": "lines that changed in memory while they waited, of the rejected",
+    "unwritten": "lines classified while the disk took none",
+    "missed": "blocks later than their deadline",
+    "failed": "blocks that no engine could classify",
+    "resets": "gaps too long to fill, after which the state began anew",
+    "late_lines": "lines taken over more than a block behind their time",
+    "invalid_pixels": "pixels without a measurement",
+    "saturated_pixels": "saturated pixels",
+    "dark": "lines seen with the shutter closed",
+    "dark_updates": "darks measured in flight and used",
+    "dark_refusals": "darks measured in flight and not believed",
+    "state_repaired": "flipped bits of the carried state, mended",
+    "state_rolled_back": "times that the carried state went back by a block",
+    "weights_repaired": "times that damaged weights were put back",
+    "self_tests": "self-tests passed in flight",
+    "self_tests_failed": "self-tests failed in flight",
+    "suspect": "classified lines that may be wrong, for the next self-test failed",
+    "fallbacks": "times that the next engine took over",
+    "reloads": "times that the engine was loaded again",
+    "outages": "times that the disk began to fail",
+}
 # Nothing went wrong where these count.
 _GOOD = ("self_tests", "dark", "dark_updates")
 
@@ -41,8 +41,8 @@ _GOOD = ("self_tests", "dark", "dark_updates")
 class Fate:
     """One counter in words."""
 
-    count: str
     words: str
+    count: str
     good: bool
 
 
@@ -79,9 +79,7 @@ def make(inputs: Inputs) -> Accounting | None:
     if summary is None:
         return None
     values = {name: getattr(summary, name, summary.counters.get(name, 0)) for name in _FATES}
-    fates = tuple(
-        Fate(count(value), _FATES[name][value != 1], name in _GOOD) for name, value in values.items() if value
-    )
+    fates = tuple(Fate(_FATES[name], count(value), name in _GOOD) for name, value in values.items() if value)
     quiet = [name.replace("_", " ") for name, value in values.items() if not value and name not in _GOOD]
     parts = tuple(
         (name, count(value), share(value, summary.received))

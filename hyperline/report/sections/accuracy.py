@@ -128,22 +128,21 @@ def _rows(
 ) -> Iterator[ClassRow]:
     colours = class_colours(len(names))
     for index, (name, recall) in enumerate(zip(names, accuracy.per_class, strict=True)):
-        pixels, precision, cells = "–", None, ()
+        pixels, precision = "–", None
+        cells: tuple[Cell, ...] = ()
         if confusion is not None:
             row, given = confusion[index], int(confusion[:, index].sum())
             pixels = count(int(row.sum()))
             precision = int(row[index]) / given if given else None
             cells = () if too_many else tuple(_cells(row, index))
-        yield ClassRow(
-            index + 1, name, css_colour(colours[index]), pixels, percent(recall), percent(precision), cells
-        )
+        yield ClassRow(index + 1, name, css_colour(colours[index]), pixels, percent(recall), percent(precision), cells)
 
 
 def _cells(row: NDArray[np.int64], index: int) -> Iterator[Cell]:
     whole = max(int(row.sum()), 1)
     for column, pixels in enumerate(row.tolist()):
         # Any pixel at all has a shade, and only all of them the darkest.
-        shade = min(max(1, round(_SHADES * pixels / whole)), _SHADES) if pixels else 0
+        shade = 1 + (_SHADES - 1) * pixels // whole if pixels else 0
         yield Cell(count(pixels) if pixels else "", shade, column == index)
 
 

@@ -79,8 +79,8 @@ def make(inputs: Inputs) -> Routing | None:
     together = f" One column stands for {step} blocks." if step > 1 else ""
     served = bool(weights.any())
     caption = (
-        f"{count(blocks)} blocks, the first on the left. The height of a colour is the gate weight of an expert, of those "
-        f"that served the block.{together}"
+        f"{count(blocks)} blocks, the first on the left. The height of a colour is the gate weight of an expert, of "
+        f"those that served the block.{together}"
         if served
         else "Nothing was classified, so no expert served."
     )

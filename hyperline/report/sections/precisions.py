@@ -78,21 +78,21 @@ def make(inputs: Inputs) -> Precisions | None:
 
 def _table(calibration: Calibration, names: tuple[str, ...]) -> PrecisionTable:
     precision, loss, lines = calibration.precision, calibration.loss, calibration.lines
-    allowed = calibration.budget.get("points")
+    points = calibration.budget.get("points")
+    allowed = f" ({points:g} % allowed)" if points is not None else ""
     verdict = (
-        f"{loss.points:.3f} % of the pixels that float32 has right are lost{f' ({allowed:g} % allowed)' if allowed is not None else ''}, "
+        f"{loss.points:.3f} % of the pixels that float32 has right are lost{allowed}, "
         f"{loss.worst_class:.2f} % in the worst class; {percent(loss.agreement, 3)} of all labels agree."
     )
-    judged = lines.get("judged")
-    of = f", lines {judged[0]} to {judged[1] - 1}" if _is_pair(judged) else ""
+    match lines.get("judged"):
+        case [int(first), int(stop)]:
+            of = f", lines {first} to {stop - 1}"
+        case _:
+            of = ""
     setting = f"Judged on {plain(lines.get('scene'))}{of}, which set no range."
     return PrecisionTable(
         precision.upper(), setting, tuple(_rows(calibration)), verdict, tuple(_changes(calibration, names))
     )
-
-
-def _is_pair(value: object) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(one, int) for one in value)
 
 
 def _rows(calibration: Calibration) -> Iterator[PrecisionRow]:

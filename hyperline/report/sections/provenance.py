@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hyperline import __version__
 from hyperline.bundle import Bundle
 from hyperline.report.inputs import Inputs, Source
-from hyperline.report.words import count, plain
+from hyperline.report.words import count, plain, split
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,15 @@ def make(inputs: Inputs, command: str, made: str) -> Provenance:
 
 def _facts(bundle: Bundle) -> tuple[tuple[str, str], ...]:
     card, signature = bundle.card, bundle.manifest.signature
+    signed = f"matches key {signature.public_key}; whose it is was not checked" if signature else "not signed"
     training = card.training
     scene = training.get("scene")
-    split = training.get("split")
+    drawn = training.get("split")
     known = [
         ("model", card.name),
         ("file", f"{bundle.path.name}, {count(bundle.size)} bytes"),
         ("SHA-256", bundle.sha256),
-        ("signature", f"matches key {signature.public_key}; whose it is was not checked" if signature else "not signed"),
+        ("signature", signed),
         ("exported", f"{card.created} by hyperline {card.hyperline}"),
         ("precisions", ", ".join(bundle.precisions)),
         ("block", f"{card.block_lines} lines"),
@@ -55,9 +56,8 @@ def _facts(bundle: Bundle) -> tuple[tuple[str, str], ...]:
     ]
     if isinstance(scene, dict):
         known.append(("trained on", f"{plain(scene.get('name'))}, SHA-256 of its values {plain(scene.get('sha256'))}"))
-    if isinstance(split, dict):
-        asked = f"{plain(split.get('kind'))}, {plain(split.get('labels_per_class'))} labels a class, seed {plain(split.get('seed'))}"
-        known.append(("split", asked))
+    if isinstance(drawn, dict):
+        known.append(("split", split(drawn)))
     return tuple(known)
 
 

@@ -46,8 +46,8 @@ def make(inputs: Inputs) -> SpectraCharts | None:
     unseen = tuple(one.name for one in spectra.classes if not one.pixels)
     colours = class_colours(max([len(inputs.class_names), *(one.id for one in spectra.classes)], default=0))
     caption = (
-        "From the lines as the model saw them, some of every strip; all classes on one scale. The curve is the mean, the "
-        "coloured band one standard deviation to either side."
+        "From the lines as the model saw them, one of every few blocks; all classes on one scale. The curve is the "
+        "mean, the coloured band one standard deviation to either side."
     )
     return SpectraCharts(tuple(_charts(spectra, seen, colours)), unseen, caption)
 
@@ -62,8 +62,14 @@ def _charts(spectra: Spectra, seen: list[ClassSpectrum], colours: NDArray[np.uin
     across = across[order]
     means = [np.array(one.mean)[order] for one in seen]
     stds = [np.array(one.std)[order] for one in seen]
-    ends = [edge for mean, std in zip(means, stds, strict=True) for edge in (float((mean - std).min()), float((mean + std).max()))]
-    x = Axis(float(across[0]), float(max(across[-1], across[0] + 1)), "nm" if known is not None else "band", write=count)
+    ends = [
+        edge
+        for mean, std in zip(means, stds, strict=True)
+        for edge in (float((mean - std).min()), float((mean + std).max()))
+    ]
+    x = Axis(
+        float(across[0]), float(max(across[-1], across[0] + 1)), "nm" if known is not None else "band", write=count
+    )
     y = linear(ends, spectra.units or "", zero=min(ends) > 0 and min(ends) < 0.5 * max(ends))
     for one, mean, std in zip(seen, means, stds, strict=True):
         colour = css_colour(colours[one.id - 1])

@@ -105,10 +105,14 @@ def _row(run: BenchRun, has_energy: bool) -> RunRow:
     path = _PATHS.get(run.path or "step", run.path or "")
     pace = f"at {significant(run.rate)} lines/s" if run.rate else "flat out"
     held = run.memory.peak_bytes if run.memory else None
+    latency = run.latency_ms
     return RunRow(
         f"{path}, {pace}",
         significant(run.lines_per_second),
-        *(milliseconds(getattr(run.latency_ms, name)) for name in ("p50", "p99", "p999", "max")),
+        milliseconds(latency.p50),
+        milliseconds(latency.p99),
+        milliseconds(latency.p999),
+        milliseconds(latency.max),
         count(run.missed) if run.missed is not None and run.rate else "–",
         f"{count(held / 2**20)} MiB" if held is not None else "–",
         tuple(_energy(run.energy)) if has_energy else (),
@@ -132,8 +136,7 @@ def _power(bench: Bench, energies: list[Energy]) -> Iterator[str]:
         yield f"Power by {first.source}{covers}. A line and a pixel are counted above what the machine takes at rest."
     else:
         yield "No power sensor: energy was not measured."
-    for problem in bench.power.problems if bench.power else ():
-        yield problem
+    yield from bench.power.problems if bench.power else ()
 
 
 def joules(value: float | None) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hyperline.report.chart import Chart, line, linear
 from hyperline.report.documents import Curves
 from hyperline.report.inputs import Inputs
-from hyperline.report.words import count, duration, percent, plain
+from hyperline.report.words import count, duration, percent, plain, split
 
 _MOST_CURVES = 12
 
@@ -28,20 +28,20 @@ def make(inputs: Inputs) -> Training | None:
     curves = inputs.training
     if curves is None:
         return None
-    split, scene = curves.split, curves.scene
+    drawn, scene = curves.split, curves.scene
     facts = (
         ("scene", plain(scene.get("name"))),
-        ("split", f"{plain(split.get('kind'))}, {plain(split.get('labels_per_class'))} labels a class, seed {plain(split.get('seed'))}"),
-        ("pixels", f"{plain(split.get('train_pixels'))} trained on, {plain(split.get('test_pixels'))} to judge by"),
+        ("split", split(drawn)),
+        ("pixels", f"{plain(drawn.get('train_pixels'))} trained on, {plain(drawn.get('test_pixels'))} to judge by"),
         ("made", plain(curves.created)),
         ("time", duration(curves.seconds) if curves.seconds is not None else "–"),
-    )  # fmt: skip
+    )
     accuracies = tuple(
         (name, percent(one.oa, 2), percent(one.aa, 2), f"{one.kappa:.4f}", count(one.pixels))
         for name, one in (("whole scene in view", curves.offline), ("streamed", curves.streamed))
         if one is not None
     )
-    warnings = split.get("warnings")
+    warnings = drawn.get("warnings")
     told = tuple(map(str, warnings)) if isinstance(warnings, list) else ()
     return Training(facts, accuracies, tuple(_charts(curves)), told)
 
