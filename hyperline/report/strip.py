@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ from hyperline.errors import InputError
 from hyperline.report.documents import Spectra, Summary, read_document
 from hyperline.scenes.envi import map_cube
 from hyperline.scenes.envi_header import EnviHeader, find_data, read_header
+from hyperline.scenes.labels import MAX_CLASSES
+
+# Experts of all scales; a network has a dozen.
+_MOST_WEIGHTS = 1024
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,16 @@ def read_strip(folder: Path) -> Strip:
         lines = min(lines, lines if one is None else one.shape[0])
     header = classes.header
     names = header.class_names[1:]
+    number = (header.classes or len(header.class_names) or MAX_CLASSES + 1) - 1
+    if not 1 <= number <= MAX_CLASSES:
+        raise InputError(f"{header.path}: {number} classes; a strip has 1 to {MAX_CLASSES}")
+    experts = _raster(folder, "experts", None, "f4")
+    if experts is not None and (experts.shape[0] > classes.shape[0] or math.prod(experts.shape[1:]) > _MOST_WEIGHTS):
+        blocks, of_block, scales = experts.shape
+        raise InputError(
+            f"{experts.header.path}: {of_block} experts at {scales} scales for {blocks} blocks cannot be of a strip of "
+            f"{classes.shape[0]} lines"
+        )
     summary = folder / "summary.json"
     spectra = folder / "spectra.json"
     return Strip(
@@ -106,9 +121,9 @@ def read_strip(folder: Path) -> Strip:
         maps["confidence"],
         maps["uncertainty"],
         maps["quicklook"],
-        _raster(folder, "experts", None, "f4"),
+        experts,
         read_document(Spectra, spectra, "the spectra of a strip") if spectra.exists() else None,
-        all_names(names, (header.classes or 256) - 1),
+        all_names(names, number),
         lines,
         samples,
     )

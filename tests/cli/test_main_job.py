@@ -133,7 +133,7 @@ def test_a_report_refuses_what_it_cannot_read_in_one_line(folder: Path, tmp_path
     out = tmp_path / "report.html"
     (tmp_path / "bench.json").write_text("{}")
     refused(hyperline("report", "--out", out), "give a strip's folder")
-    refused(hyperline("report", "--out", out, "--bench", tmp_path / "bench.json"), "bench.json", "lines_per_second")
+    refused(hyperline("report", "--out", out, "--bench", tmp_path / "bench.json"), "bench.json: is not a bench")
     refused(hyperline("report", folder / "run", "--out", out), "classes.hdr")
     assert not out.exists()
 

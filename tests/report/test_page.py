@@ -215,6 +215,14 @@ def test_maps_that_contradict_each_other_are_refused(strips, make_bundle) -> Non
     (folder / "confidence.img").write_bytes(b"torn")
     with pytest.raises(InputError, match="truncated"):
         read_inputs(folder)
+    (folder / "confidence.hdr").unlink()
+    strips.write_map(folder, "experts", np.zeros((41, 4, 3), "<f4"))
+    with pytest.raises(InputError, match="for 41 blocks cannot be of a strip of 40 lines"):
+        read_inputs(folder)
+    header = (folder / "classes.hdr").read_text()
+    (folder / "classes.hdr").write_text(re.sub(r"classes = 4\nclass names = .*", "classes = 1000000000000", header))
+    with pytest.raises(InputError, match="999999999999 classes; a strip has 1 to 255"):
+        read_inputs(folder)
     with pytest.raises(InputError, match="a report is of one model"):
         read_inputs(strips.make("other"), bundle=make_bundle(names=("corn", "woods")))
 
