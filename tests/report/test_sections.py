@@ -48,6 +48,16 @@ def test_maps_stand_side_by_side_in_one_order_and_those_that_are_missing_are_lef
     assert "--truth" in old.lacking[0]
 
 
+def test_the_composite_is_spread_over_what_the_strip_shows_and_holes_stay_black(strips) -> None:
+    seen = np.linspace(60, 120, 300).astype(np.uint8).reshape(10, 10, 3)
+    seen[0, 0] = 0
+    spread = maps.stretched(seen)
+    assert spread[0, 0].tolist() == [0, 0, 0]
+    assert spread[spread > 0].min() == 1 and spread.max() == 255
+    assert (np.diff(spread.reshape(-1, 3)[1:].astype(int), axis=0) >= 0).all()
+    assert not maps.stretched(np.zeros((3, 3, 3), np.uint8)).any()
+
+
 def test_segments_cover_a_long_strip_and_say_their_lines(strips) -> None:
     shown = maps.make(read_inputs(strips.make(lines=20_001, samples=30)))
     assert shown is not None and shown.layout.sideways and len(shown.segments) > 1
@@ -156,7 +166,7 @@ def test_a_spectrum_is_broken_where_bands_are_left_out_and_sorted_where_spectrom
 
 def test_the_deadline_is_the_time_in_which_a_block_arrives(strips) -> None:
     shown = latency.make(read_inputs(strips.make()))
-    assert shown is not None and "every 24.2 ms" in shown.deadline and "missed it: 2." in shown.deadline
+    assert shown is not None and "every 24.2 ms" in shown.deadline and "finished later: 2." in shown.deadline
     assert [rule.at for chart in shown.charts for rule in chart.rules if rule.kind == "deadline"] == [
         pytest.approx(8e3 / 330)
     ] * 2
@@ -169,7 +179,9 @@ def test_the_deadline_is_the_time_in_which_a_block_arrives(strips) -> None:
 def test_the_accounting_is_an_identity_that_can_fail(strips) -> None:
     good = accounting.make(read_inputs(strips.make()))
     assert good is not None and good.balanced
-    assert [fate.words for fate in good.fates if not fate.good] == ["blocks later than their deadline"]
+    assert [fate.words for fate in good.fates if not fate.good] == [
+        "blocks that the model finished after their deadline"
+    ]
     counters = {"lost": 1, "missed": 0}
     bad = accounting.make(read_inputs(strips.make("bad", dropped=3, counters=counters, interrupted=True)))
     assert bad is not None and not bad.balanced and "interrupted" in bad.state

@@ -14,7 +14,7 @@ _FATES = {
     "duplicates": "duplicates and lines out of order, of the rejected",
     "damaged": "lines that changed in memory while they waited, of the rejected",
     "unwritten": "lines classified while the disk took none",
-    "missed": "blocks later than their deadline",
+    "missed": "blocks that the model finished after their deadline",
     "failed": "blocks that no engine could classify",
     "resets": "gaps too long to fill, after which the state began anew",
     "late_lines": "lines taken over more than a block behind their time",

@@ -41,7 +41,7 @@ def _figures(inputs: Inputs) -> Iterator[Figure]:
         if summary.latency_ms is not None:
             late = summary.counters.get("missed", 0)
             more = (
-                f"{count(late)} blocks missed the deadline"
+                f"{count(late)} blocks finished after the deadline"
                 if late
                 else f"half in {milliseconds(summary.latency_ms.p50)}"
             )

@@ -46,7 +46,7 @@ def make(inputs: Inputs) -> LatencyCharts | None:
         missed = summary.counters.get("missed", 0)
         told = (
             f"The source gives {significant(summary.rate)} lines/s, a block of {summary.block_lines} lines every "
-            f"{milliseconds(deadline)}: that is the deadline. Blocks that missed it: {count(missed)}."
+            f"{milliseconds(deadline)}: that is the deadline. Blocks that the model finished later: {count(missed)}."
         )
     else:
         told = "Nothing paced the source, so there is no deadline, and lines waited only for the model."

@@ -104,7 +104,10 @@ def make(inputs: Inputs) -> Maps | None:
     layout = lay_out(strip.lines, strip.samples, len(names))
     small = thin(strip, truth, layout)
     palette = np.concatenate([np.array([NO_CLASS], np.uint8), class_colours(len(inputs.class_names))])
-    segments = tuple(_segment(layout, small, names, palette, first, stop) for first, stop in layout.segments)
+    pictures = {name: getattr(small, name) for name in names}
+    if small.composite is not None:
+        pictures["composite"] = stretched(small.composite)
+    segments = tuple(_segment(layout, pictures, palette, first, stop) for first, stop in layout.segments)
     lacking = []
     if truth is None:
         lacking.append("The truth is shown with --truth SCENE_OR_MAP.")
@@ -123,13 +126,30 @@ def make(inputs: Inputs) -> Maps | None:
     )
 
 
+def stretched(composite: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Spread each colour over what is seen; in flight nobody knew yet what would be.
+
+    Args:
+        composite: (row, column, 3), 0 where nothing was measured.
+
+    Returns:
+        The same, the 2nd percentile of each colour at 1 and the 98th at 255.
+    """
+    measured = composite.any(axis=-1)
+    if not measured.any():
+        return composite
+    low, high = np.percentile(composite[measured], (2, 98), axis=0)
+    spread = 1 + 254 * ((composite - low) / np.maximum(high - low, 1)).clip(0, 1)
+    return np.where(measured[..., None], spread, 0).astype(np.uint8)
+
+
 def _segment(
-    layout: Layout, small: Thinned, names: list[str], palette: NDArray[np.uint8], first: int, stop: int
+    layout: Layout, pictures: dict[str, NDArray[np.uint8]], palette: NDArray[np.uint8], first: int, stop: int
 ) -> Segment:
     start, end = first * layout.line_step, min(stop * layout.line_step, layout.lines)
     panels = []
-    for name in names:
-        values: NDArray[np.uint8] = getattr(small, name)[first:stop]
+    for name in pictures:
+        values = pictures[name][first:stop]
         if layout.sideways:
             values = np.swapaxes(values, 0, 1)
         colours = {"composite": None, "classes": palette, "truth": palette}.get(name, value_palette())
