@@ -146,7 +146,7 @@ def thin(strip: Strip, truth: NDArray[np.uint8] | None, layout: Layout) -> Thinn
                 small[name][where] = np.where(any_, value, 0)
         if strip.quicklook is not None:
             colours = np.asarray(strip.quicklook.read(first, stop))
-            measured: NDArray[np.bool_] = np.any(colours, axis=-1)
+            measured: NDArray[np.bool_] = held | np.any(colours, axis=-1)  # what is classified may be black
             mean, any_ = _mean(colours, measured, layout)
             small["composite"][where] = np.rint(mean) * any_[..., None]
     return Thinned(

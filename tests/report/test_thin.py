@@ -58,7 +58,7 @@ def test_a_square_gets_the_class_that_most_of_its_pixels_have(lines, samples, li
     assert counts.sum((0, 1)).tolist() == np.bincount(labels.ravel(), minlength=4).tolist()
 
 
-def test_means_leave_out_pixels_without_a_class_and_dark_ones(strips) -> None:
+def test_means_leave_out_pixels_without_a_class_or_a_measurement(strips) -> None:
     folder = strips.make(lines=4, samples=4)
     labels = np.array([[1, 0, 0, 0], [1, 1, 0, 0], [2, 2, 2, 2], [2, 2, 2, 2]], np.uint8)
     strips.write_classes(folder, labels)
@@ -73,7 +73,7 @@ def test_means_leave_out_pixels_without_a_class_and_dark_ones(strips) -> None:
     assert small.confidence is not None and small.uncertainty is not None and small.composite is not None
     assert small.confidence.tolist() == [[1 + 127, 0], [255, 1]]
     assert small.uncertainty.tolist() == [[52, 0], [52, 52]]
-    assert small.composite[..., 0].tolist() == [[100, 100], [100, 100]]
+    assert small.composite[..., 0].tolist() == [[67, 100], [100, 100]]
     assert small.pixels.tolist() == [5, 3, 8, 0]
 
 
