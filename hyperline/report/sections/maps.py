@@ -135,7 +135,7 @@ def stretched(composite: NDArray[np.uint8]) -> NDArray[np.uint8]:
     Returns:
         The same, the 2nd percentile of each colour at 1 and the 98th at 255.
     """
-    measured = composite.any(axis=-1)
+    measured: NDArray[np.bool_] = np.any(composite, axis=-1)
     if not measured.any():
         return composite
     low, high = np.percentile(composite[measured], (2, 98), axis=0)
