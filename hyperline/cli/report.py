@@ -49,6 +49,9 @@ def report(
 
     inputs = read_inputs(strip, bundle=bundle, benches=benches, evaluations=evaluations, truth=truth, training=training)
     written = write_report(inputs, out, ["hyperline", *sys.argv[1:]])
+    console = stderr()
+    for note in inputs.notes:
+        console.print(f"note: {note}")
     if as_json:
         click.echo(
             json.dumps(
@@ -61,7 +64,4 @@ def report(
             )
         )
         return
-    console = stderr()
-    for note in inputs.notes:
-        console.print(f"note: {note}")
     click.echo(f"wrote {written.path}, {written.bytes / 1e6:.1f} MB: {', '.join(written.sections)}")

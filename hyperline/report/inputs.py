@@ -122,6 +122,8 @@ def read_inputs(
         raise InputError("--truth is the truth of a strip; give the strip's folder too")
     held_strip = read_strip(strip) if strip else None
     held_bundle = read_bundle(bundle) if bundle else None
+    held_benches = tuple((path.name, read_document(Bench, path, "a bench")) for path in benches)
+    curves = read_document(Curves, training / "run.json", "the record of a training") if training else None
     held_evaluations = tuple((path.name, read_document(Evaluation, path, "an evaluation")) for path in evaluations)
     notes: list[str] = []
     names = _class_names(held_strip, held_bundle, held_evaluations)
@@ -148,11 +150,11 @@ def read_inputs(
         held_strip,
         held_bundle,
         _calibrations(held_bundle) if held_bundle else (),
-        tuple((path.name, read_document(Bench, path, "a bench")) for path in benches),
+        held_benches,
         held_evaluations,
         held_truth,
         scored,
-        read_document(Curves, training / "run.json", "the record of a training") if training else None,
+        curves,
         names,
         tuple(Source(printable(one.name), one.what, one.sha256) for one in sources),
         tuple(notes),
