@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -53,15 +54,6 @@ def report(
     for note in inputs.notes:
         console.print(f"note: {note}")
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "path": str(written.path),
-                    "bytes": written.bytes,
-                    "sections": written.sections,
-                    "missing": written.missing,
-                }
-            )
-        )
+        click.echo(json.dumps(asdict(written) | {"path": str(written.path)}))
         return
     click.echo(f"wrote {written.path}, {written.bytes / 1e6:.1f} MB: {', '.join(written.sections)}")
