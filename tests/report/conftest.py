@@ -185,7 +185,13 @@ def bench() -> dict[str, Any]:
 def make_bundle(tmp_path: Path) -> Callable[..., Path]:
     """Writes a bundle whose model is no graph; a report asks for none."""
 
-    def make(name: str = "field.hlb", *, names: tuple[str, ...] = NAMES, **members: bytes) -> Path:
+    def make(
+        name: str = "field.hlb",
+        *,
+        names: tuple[str, ...] = NAMES,
+        training: dict[str, Any] | None = None,
+        **members: bytes,
+    ) -> Path:
         streamed = {"oa": 0.9, "aa": 0.8, "kappa": 0.85, "per_class": (0.7,) * len(names), "pixels": 10}
         card = Card(
             name="field",
@@ -200,7 +206,7 @@ def make_bundle(tmp_path: Path) -> Callable[..., Path]:
             nodata=None,
             composite_bands=(1, 0, 0),
             states=(),
-            training={},
+            training=training or {},
             offline=None,
             streamed=streamed,
             parity={},

@@ -25,6 +25,7 @@ from hyperline.report.sections import (
     speed,
 )
 from hyperline.report.sections.accuracy import judge
+from hyperline.splits import random_split
 
 
 def test_the_legend_counts_every_pixel_of_the_strip(strips) -> None:
@@ -103,6 +104,23 @@ def test_a_strip_with_a_truth_but_no_accuracy_of_its_own_is_scored(strips, tmp_p
     shown = accuracy.make(read_inputs(folder, truth=str(tmp_path / "truth.npy")))
     assert shown is not None and "trained on or not" in shown[0].setting
     assert shown[0].oa == f"{100 * (labels > 0).mean():.2f} %"
+
+
+def test_pixels_that_the_model_was_trained_on_do_not_judge_the_strip(strips, make_bundle, tmp_path) -> None:
+    folder = strips.make()
+    truth = np.random.default_rng(7).integers(0, 4, (40, 24)).astype(np.uint8)
+    np.save(tmp_path / "truth.npy", truth)
+    split = random_split(truth, 15, seed=3)
+    bundle = make_bundle(training={"split": split.as_dict()})
+    inputs = read_inputs(folder, bundle=bundle, truth=str(tmp_path / "truth.npy"))
+    assert inputs.truth is not None and inputs.truth.own and inputs.scored is not None
+    assert inputs.scored.pixels == (split.test > 0).sum() == (truth > 0).sum() - 45
+    shown = accuracy.make(inputs)
+    assert shown is not None and "labelled pixels not trained on" in shown[0].setting
+    other = np.where(truth == 1, 2, truth).astype(np.uint8)
+    np.save(tmp_path / "other.npy", other)
+    held = read_inputs(folder, bundle=bundle, truth=str(tmp_path / "other.npy")).truth
+    assert held is not None and not held.own and (held.judged == other).all()
 
 
 def test_a_truth_played_several_times_is_laid_along_the_strip_and_others_are_refused(strips, tmp_path) -> None:
