@@ -91,6 +91,16 @@ def test_pointing_at_a_map_reads_all_maps_there(browser, report) -> None:
     assert page.locator(".legend tr.here").text_content().strip().startswith("2 woods")
 
 
+def test_arrow_keys_read_the_maps_too(browser, report) -> None:
+    page = Opened(browser, report).page
+    page.locator(".frame").nth(1).focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#readout").text_content().startswith("line 20, sample 13 · class woods")
+    for _ in range(30):
+        page.keyboard.press("ArrowUp")
+    assert page.locator("#readout").text_content().startswith("line 0, sample 13")
+
+
 def test_zoom_enlarges_every_map_and_keeps_them_at_one_place(browser, report) -> None:
     page = Opened(browser, report).page
     page.locator("#zoom-in").click()

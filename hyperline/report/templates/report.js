@@ -53,6 +53,7 @@
     return best.toFixed(2);
   };
 
+  let zoom = 0; // index into steps
   const marks = new Map(); // frame -> its cross
   const mark = (frame, x, y) => {
     if (!marks.has(frame)) {
@@ -71,10 +72,7 @@
     cross.style.top = `${y * image.clientHeight}px`;
   };
 
-  const point = (group, image, event) => {
-    const box = image.getBoundingClientRect();
-    const x = (event.clientX - box.left) / box.width;
-    const y = (event.clientY - box.top) / box.height;
+  const point = (group, x, y) => {
     if (x < 0 || x >= 1 || y < 0 || y >= 1) return;
     const sideways = group.classList.contains("sideways");
     const lines = Number(group.dataset.lines), samples = Number(group.dataset.samples);
@@ -98,15 +96,33 @@
       }
     }
     readout.textContent = words.join(" · ");
+    place = [x, y];
   };
+
+  let place = [0.5, 0.5]; // where the readout was last, for the keys
+  const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
   for (const group of groups) {
     const frames = [...group.querySelectorAll(".frame")];
     for (const frame of frames) {
       const image = frame.querySelector("img");
       for (const kind of ["pointermove", "pointerdown"]) {
-        frame.addEventListener(kind, (event) => point(group, image, event));
+        frame.addEventListener(kind, (event) => {
+          const box = image.getBoundingClientRect();
+          point(group, (event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
+        });
       }
+      // Arrows alone scroll what is enlarged.
+      frame.addEventListener("keydown", (event) => {
+        const move = moves[event.key];
+        if (!move || (zoom && !event.shiftKey)) return;
+        event.preventDefault();
+        const sizes = [image.naturalWidth, image.naturalHeight];
+        point(group, ...sizes.map((size, axis) => {
+          const pixel = Math.floor(place[axis] * size) + move[axis];
+          return (Math.min(Math.max(pixel, 0), size - 1) + 0.5) / size;
+        }));
+      });
       frame.addEventListener("pointerleave", () => { for (const cross of marks.values()) cross.hidden = true; });
       frame.addEventListener("scroll", () => {
         for (const other of frames) {
@@ -120,7 +136,6 @@
   }
 
   const steps = [1, 2, 4, 8];
-  let zoom = 0;
   const out = document.getElementById("zoom-out"), larger = document.getElementById("zoom-in");
   const show = () => {
     document.getElementById("zoom").textContent = `${steps[zoom]}×`;
