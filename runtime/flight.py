@@ -24,8 +24,10 @@ from hyperline.radiometry import Radiometry
 from hyperline.runtime.blocks import Block, BlockAssembler
 from hyperline.runtime.engines import Outputs
 from hyperline.runtime.engines.chain import EngineChain
+from hyperline.runtime.feed import FeedWriter
 from hyperline.runtime.guards import StateGuard
 from hyperline.runtime.links import Links
+from hyperline.runtime.quicklook import Quicklook
 from hyperline.runtime.records import Record
 from hyperline.runtime.ring import WRONG_SIZE, LineRing, Policy, Slot
 from hyperline.runtime.sources import Line, Source
@@ -196,6 +198,8 @@ class Flight:
         )
         self._paced = paced
         self._links, self._map_line = links, map_line
+        self._shown: tuple[FeedWriter, Quicklook] | None = None
+        self._slowest: float | None = None
         self._max_gap = 8 * block if options.max_gap is None else options.max_gap
         interval = block / source.rate if source.rate else float("inf")
         self._patience = interval
@@ -242,6 +246,20 @@ class Flight:
     def ring(self) -> LineRing:
         """The ring."""
         return self._ring
+
+    @property
+    def received(self) -> int:
+        """Lines that the source handed over so far, in the parts before this one too."""
+        return self._before + self._ring.received
+
+    def take_slowest(self) -> float | None:
+        """Return the longest latency of a block since the last call, seconds; None where there was no block."""
+        slowest, self._slowest = self._slowest, None
+        return slowest
+
+    def show(self, feed: FeedWriter, quicklook: Quicklook) -> None:
+        """Show every line from now on."""
+        self._shown = feed, quicklook
 
     def fly(self, writer: Writer, stop: threading.Event) -> None:
         """Classify until the source ends or ``stop`` is set, then the last, partial block.
@@ -412,6 +430,7 @@ class Flight:
             self.confusion += confusion_matrix(self._truth[: block.count], labels, len(self.confusion))
         done = time.perf_counter()
         counters.missed += done - self._arrived > self._deadline
+        self._slowest = max(self._slowest or 0.0, done - self._arrived)
         state = self._copy_state()
         result = writer.offer(outputs or _no_class(block), state, block.count)
         state.release()
@@ -433,12 +452,15 @@ class Flight:
             if outputs is not None:
                 self._links.offer(self._map_line, outputs.labels, outputs.confidence, block.count)
             self._links.observe(
-                self._before + self._ring.received,
+                self.received,
                 counters.classified,
                 counters.dropped + self._ring.dropped,
                 counters.rejected,
                 done - self._arrived,
             )
+        if self._shown is not None:
+            feed, quicklook = self._shown
+            feed.offer(self._map_line, block, quicklook.of(block), outputs or _no_class(block), outputs is None)
         self._map_line += block.count
         self._untested += 1
         # The golden block takes less time than a block of the strip, and best while none waits for it.

@@ -20,17 +20,21 @@ from hyperline.disk import disk_errors, replace_file
 from hyperline.errors import HyperlineError, InputError
 from hyperline.match import require_match
 from hyperline.metrics import Metrics
+from hyperline.pictures import class_colours
 from hyperline.runtime.checkpoint import SLOTS, Checkpoint, Checkpoints, read_checkpoints
 from hyperline.runtime.engines import Engine, engines_from, load_engine
 from hyperline.runtime.engines.chain import EngineChain
+from hyperline.runtime.feed import FeedWriter, open_feed
 from hyperline.runtime.flight import Counters, Flight, LoopOptions
 from hyperline.runtime.links import Links
+from hyperline.runtime.quicklook import Quicklook
 from hyperline.runtime.records import RECORDS, RecordLog
 from hyperline.runtime.sinks import EnviSink
 from hyperline.runtime.sinks.envi import repair_maps
 from hyperline.runtime.sources import Source
 from hyperline.runtime.sources.files import SceneSource
 from hyperline.runtime.sources.gige import GigeSource
+from hyperline.runtime.status import FlightStatus
 from hyperline.runtime.watchdog import Stage, Watchdog
 from hyperline.runtime.writer import Result, Writer
 from hyperline.sensor import SensorCorrection
@@ -151,6 +155,7 @@ def run_strip(
     resume: bool = False,
     options: LoopOptions | None = None,
     make_links: Callable[[], Links] | None = None,
+    feed: bool = True,
     on_progress: Callable[[int], None] | None = None,
 ) -> RunSummary:
     """Classify a strip and write its maps and ``summary.json``.
@@ -173,6 +178,7 @@ def run_strip(
             the run would have been without the interruption.
         options: of the loop.
         make_links: makes what events are sent over, once all else is known to be right.
+        feed: show the latest lines to ``hyperline view``.
         on_progress: called after every block with the number of lines taken so far; from another thread.
 
     Raises:
@@ -226,7 +232,11 @@ def run_strip(
             sink, log, slots, results, wait=waits, serial=start.serial, facts=facts, on_progress=on_progress
         )
         watchdog = Watchdog(_stages(flight, writer, source), lambda: _status(flight))
+        shown = _open_feed(out, bundle, source, samples, precision, start.lines) if feed else None
         try:
+            if shown is not None:
+                flight.show(shown, Quicklook(card, bundle.golden(), padded))
+                shown.report(FlightStatus(flight, writer, chain, links))
             watchdog.start()
             with _stop_signals() as stop:
                 flight.fly(writer, stop)
@@ -237,6 +247,8 @@ def run_strip(
             finally:
                 if links is not None:
                     links.close()
+                if shown is not None:
+                    shown.close()
                 # Whatever ended the flight: what is known of it gets written.
                 summary = _summary(flight, writer, chain, sink, source, bundle, precision, resume, links)
                 log.close()
@@ -255,6 +267,31 @@ def _load(bundle: Bundle, name: str, threads: int | None, precision: str, guarde
     """Load an engine; in flight too, when bits of the bundle in memory may have flipped."""
     intact = bundle.intact()
     return load_engine(name, intact.model(precision), intact.card, threads, precision, guarded)
+
+
+def _open_feed(
+    out: Path, bundle: Bundle, source: Source, samples: int, precision: str, first_line: int
+) -> FeedWriter | None:
+    card = bundle.card
+    colours = class_colours(len(card.class_names)).tolist()
+    description = {
+        "model": card.name,
+        "source": source.name,
+        "precision": precision,
+        "rate": source.rate,
+        "block_lines": card.block_lines,
+        "wavelengths_nm": card.wavelengths_nm,
+        "class_names": ["no class", *card.class_names],
+        "colours": [[0, 0, 0], *colours],
+    }
+    return open_feed(
+        out,
+        description,
+        samples=samples,
+        bands=card.bands,
+        block_lines=card.block_lines,
+        first_line=first_line,
+    )
 
 
 def _stages(flight: Flight, writer: Writer, source: Source) -> dict[str, Stage]:

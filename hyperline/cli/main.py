@@ -22,6 +22,7 @@ COMMANDS = {
     "calibrate": ("calibrate", "calibrate"),
     "build": ("build", "build"),
     "run": ("run", "run"),
+    "view": ("view", "view"),
     "repair": ("repair", "repair"),
     "replay": ("replay", "replay"),
     "bench": ("bench", "bench"),

@@ -109,6 +109,9 @@ if TYPE_CHECKING:
     "prometheus://[HOST][:PORT] (docs/links.md); may be given more than once.",
 )
 @click.option("--downlink", metavar="BYTES_PER_SECOND[:BURST]", help="Budget of all radio links together.")
+@click.option(
+    "--feed/--no-feed", default=True, show_default=True, help="Keep the latest lines in memory for hyperline view."
+)
 @click.option("--geotiff", is_flag=True, help="Write classes.tif at the end of the strip.")
 @click.option("--picture/--no-picture", default=True, show_default=True, help="Draw the class map beside the scene.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
@@ -133,6 +136,7 @@ def run(
     events: tuple[str, ...],
     link_specs: tuple[str, ...],
     downlink: str | None,
+    feed: bool,
     geotiff: bool,
     picture: bool,
     as_json: bool,
@@ -214,6 +218,7 @@ def run(
                 policy=policy, ring_lines=ring, max_gap=max_gap, guards=guards, self_test_every=self_test_every
             ),
             make_links=make_links,
+            feed=feed,
             on_progress=lambda received: progress.update(task, completed=received),
         )
     written = [out / name for name in (*EnviSink.FILES, SUMMARY)]

@@ -24,6 +24,7 @@ from hyperline.runtime.links.specs import make_link, prometheus_address
 _LOG = logging.getLogger(__name__)
 _MOST_BLOCKS = 32
 _LOOK = 0.01  # seconds between two looks for blocks
+_LATEST = 50
 _MOST_BLOCK_BYTES = 64 << 20  # of all waiting blocks, where a block is large
 
 
@@ -89,6 +90,10 @@ class Links:
         links.observe(received, classified, dropped, rejected, latency_seconds)             # likewise
         links.close(timeout=5.0)
         summary["links"] = links.report()
+
+    Attributes:
+        metrics: of the flight.
+        latest: the latest events, whatever became of them on their links.
     """
 
     def __init__(
@@ -120,6 +125,7 @@ class Links:
         rules = [parse_rule(text, card.class_names) for text in events]
         self._finder = EventFinder(rules, card.class_names, samples, most_open)
         self.metrics = FlightMetrics()
+        self.latest: deque[Event] = deque(maxlen=_LATEST)
         addresses = [(spec, prometheus_address(spec)) for spec in specs]
         self._links = [make_link(spec) for spec, address in addresses if address is None]
         if self._links and not rules:
@@ -261,6 +267,7 @@ class Links:
         self._publish(self._finder.end())
 
     def _publish(self, events: Sequence[Event]) -> None:
+        self.latest.extend(events)
         if events:
             for link in self._links:
                 link.outbox.put(events)

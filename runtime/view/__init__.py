@@ -1,0 +1,1 @@
+"""The live page: reads what a flight shows, or replays a folder. The flight knows nothing of it."""

@@ -1,0 +1,89 @@
+"""Viewers that are fast, slow, and greedy."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hyperline.errors import InputError
+from hyperline.runtime.feed import Lines
+from hyperline.runtime.view.hub import _MOST_WAITING, Viewer
+from hyperline.runtime.view.messages import WantLines, WantSpectrum, lines_message, read_want
+
+
+def drained(viewer: Viewer) -> list[str | bytes]:
+    messages = []
+    while (message := viewer.pop()) is not None:
+        messages.append(message)
+    return messages
+
+
+def test_a_viewer_that_keeps_up_gets_every_line() -> None:
+    viewer = Viewer(0)
+    for first in range(0, 1000, 10):
+        viewer.show(first, first + 10, b"%d" % first)
+        assert drained(viewer) == [b"%d" % first]
+
+
+def test_a_slow_viewer_takes_no_memory_and_is_told_what_it_missed() -> None:
+    viewer = Viewer(0)
+    for first in range(0, 1000, 10):
+        viewer.show(first, first + 10, b"%d" % first)
+    waiting = drained(viewer)
+    assert len(waiting) == _MOST_WAITING
+    viewer.show(1000, 1010, b"1000")
+    told, message = drained(viewer)
+    assert json.loads(told) == {"kind": "missed", "first": 10 * _MOST_WAITING, "count": 1000 - 10 * _MOST_WAITING}
+    assert message == b"1000"
+
+
+def test_lines_that_the_reader_passed_over_are_told_too() -> None:
+    viewer = Viewer(100)
+    viewer.show(150, 160, b"lines")
+    told, _ = drained(viewer)
+    assert json.loads(told) == {"kind": "missed", "first": 100, "count": 50}
+
+
+def test_a_strip_that_begins_anew_leaves_nothing_of_the_last() -> None:
+    viewer = Viewer(100)
+    viewer.show(100, 110, b"old")
+    viewer.wants.append(WantLines(want="lines", first=3, count=4))
+    viewer.begin_anew(0)
+    viewer.show(0, 10, b"new")
+    assert drained(viewer) == [b"new"] and not viewer.wants
+
+
+def test_lines_are_as_their_document_says() -> None:
+    colours = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    labels, confidence = np.full((2, 3), 7, np.uint8), np.full((2, 3), 200, np.uint8)
+    message = lines_message(Lines(70000, colours, labels, confidence))
+    assert message == b"HLV1" + bytes.fromhex("70110100 03000000 02000000") + bytes(range(18)) + b"\7" * 6 + b"\xc8" * 6
+
+
+def test_what_a_page_asks_for_is_read() -> None:
+    assert read_want('{"want":"lines","first":3,"count":4}') == WantLines(want="lines", first=3, count=4)
+    assert read_want('{"want":"spectrum","line":3,"sample":4}') == WantSpectrum(want="spectrum", line=3, sample=4)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        "[]",
+        "{}",
+        '{"want":"files"}',
+        '{"want":"lines","first":-1,"count":4}',
+        '{"want":"lines","first":3,"count":0}',
+        '{"want":"lines","first":3,"count":999999999}',
+        '{"want":"lines","first":"3","count":4}',
+        '{"want":"lines","first":3.5,"count":4}',
+        '{"want":"lines","first":3,"count":4,"path":"/etc/passwd"}',
+        '{"want":"lines","first":1e400,"count":4}',
+        '{"want":"spectrum","line":3,"sample":' + "9" * 300 + "}",
+        "[" * 200,
+    ],
+)
+def test_all_else_is_refused(text: str) -> None:
+    with pytest.raises(InputError):
+        read_want(text)

@@ -1,0 +1,264 @@
+"""The page in Chromium, beside a flight at a sensor's rate."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hyperline.pictures import class_colours
+from hyperline.runtime.sources.files import SceneSource
+from hyperline.runtime.strip import run_strip
+
+playwright_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of hyperline[dev]")
+CHROMIUM = shutil.which("chromium")
+if CHROMIUM is None:
+    pytest.skip("no Chromium: apt-get install chromium", allow_module_level=True)
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+# One column of each picture, all rows: (bottom, rows, line height, [[r, g, b] …] on the left, and on the right).
+READ = """column => {
+    const canvas = document.getElementById("waterfall");
+    const {bottom, rows, lineHeight, columns, gap} = Object.fromEntries(
+        Object.entries(canvas.dataset).map(([name, text]) => [name, Number(text)]));
+    const context = canvas.getContext("2d");
+    const strip = left => {
+        const {data} = context.getImageData(left, canvas.height - rows * lineHeight, 1, rows * lineHeight);
+        return Array.from({length: rows}, (_, row) => Array.from(data.slice(4 * row * lineHeight, 4 * row * lineHeight + 3)));
+    };
+    return {bottom, rows, columns, left: strip(column), right: strip(columns + gap + column)};
+}"""
+
+
+@pytest.fixture
+def chromium(tmp_path: Path) -> Iterator[Any]:
+    """A browser that knows nothing and has no network but this machine's own."""
+    with playwright_api.sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            str(tmp_path / "profile"),
+            executable_path=CHROMIUM,
+            args=FLAGS,
+            viewport={"width": 1280, "height": 800},
+        )
+        context.set_default_timeout(15_000)
+        yield context
+        context.close()
+
+
+@pytest.fixture
+def page(chromium: Any) -> Iterator[Any]:
+    """A page on which nothing may go wrong, and which may ask nobody but its server."""
+    page = chromium.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.on("request", lambda request: faults.append(request.url) if "127.0.0.1" not in request.url else None)
+    yield page
+    # A server that went away is the browser's to say.
+    assert not [fault for fault in faults if not fault.startswith("WebSocket connection to")]
+
+
+def keep(page: Any, name: str) -> None:
+    """Keep a screenshot where CI looks for artefacts."""
+    folder = os.environ.get("HYPERLINE_SCREENSHOTS")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=str(Path(folder) / f"{name}.png"))
+
+
+@pytest.fixture
+def flown(bundle, tmp_path: Path, numbered: Any) -> Path:
+    from hyperline.scenes import Scene
+
+    scene = Scene("field", numbered.make(512, 64), wavelengths_nm=np.array(bundle.card.wavelengths_nm))
+    run_strip(bundle, SceneSource(scene, repeat=6), tmp_path / "flown", threads=1)
+    return tmp_path / "flown"
+
+
+def settled(page: Any) -> None:
+    """Wait until the page shows the end of its strip."""
+    page.wait_for_function("document.getElementById('state').dataset.state === 'ended'")
+    page.wait_for_timeout(300)
+
+
+def test_at_330_lines_a_second_no_line_is_missed_in_the_picture(
+    fly: Callable[..., Any], view: Callable[..., Any], page: Any, numbered: Any
+) -> None:
+    flight = fly(samples=1024, seconds=14.0)
+    page.goto(view(flight.folder).url)
+    page.wait_for_function("Number(document.getElementById('waterfall').dataset.bottom) > 0")
+    seen: dict[int, int] = {}  # line -> the number that its row says
+    rows: dict[int, list[int]] = {}  # line -> colours of its row in both pictures
+    rates, widths = [], 0
+    while True:
+        read = page.evaluate(READ, 5)
+        numbers = numbered.number_of(np.array(read["left"]))
+        widths = read["columns"]
+        for row, number in enumerate(numbers.tolist()):
+            line = read["bottom"] - read["rows"] + row
+            if line >= 0 and read["left"][row] != [0x23, 0x29, 0x2F]:
+                seen[line] = number
+                rows[line] = read["right"][row]
+        rates.append(float(page.evaluate("document.documentElement.dataset.framesPerSecond || 0")))
+        if len(rates) == 5:
+            keep(page, "desktop")
+        if page.evaluate("document.getElementById('state').dataset.state") == "ended":
+            break
+        page.wait_for_timeout(700)
+    settled(page)
+    summary = flight.land()
+    assert summary["received"] == summary["classified"] == 4608
+    assert summary["dropped"] == 0
+    final = page.evaluate(READ, 5)
+    assert final["bottom"] == summary["received"], "the last line is in the picture"
+    first = min(seen)
+    assert first < 1000
+    missed = [line for line in range(first, max(seen)) if line not in seen]
+    assert not missed, missed[:10]
+    wrong = [line for line, number in seen.items() if number != line % numbered.numbers]
+    assert not wrong, wrong[:10]
+    classes = np.memmap(flight.folder / "classes.img", np.uint8, "r").reshape(-1, 1024)
+    colours = np.concatenate([np.zeros((1, 3), np.uint8), class_colours(4)])
+    start, end = 5 * 1024 // widths, 6 * 1024 // widths
+    sample = (start + max(end, start + 1)) // 2
+    wrong = [line for line, colour in rows.items() if colours[classes[line, sample]].tolist() != colour]
+    assert not wrong, wrong[:10]
+    steady = sorted(rates[3:-2])
+    print("frames/s:", rates)
+    assert steady[len(steady) // 2] >= 20, rates
+
+
+def test_keys_scroll_pause_and_move_the_cursor(flown: Path, view: Callable[..., Any], page: Any, numbered: Any) -> None:
+    page.goto(view(flown, "--rate", 20000).url)
+    settled(page)
+    shown = page.evaluate(READ, 2)
+    assert shown["bottom"] == 3072
+    page.keyboard.press("Home")
+    page.wait_for_timeout(700)
+    top = page.evaluate(READ, 2)
+    assert top["bottom"] == top["rows"]
+    numbers = numbered.number_of(np.array(top["left"]))
+    np.testing.assert_array_equal(numbers, np.arange(top["rows"]) % numbered.numbers)
+    page.keyboard.press("PageDown")
+    page.wait_for_timeout(400)
+    assert page.evaluate(READ, 2)["bottom"] == 2 * top["rows"]
+    page.keyboard.press("ArrowUp")
+    page.wait_for_timeout(400)
+    assert page.evaluate(READ, 2)["bottom"] == 2 * top["rows"] - 16
+    assert page.get_attribute("#pause", "aria-pressed") == "true"
+    page.keyboard.press("End")
+    page.wait_for_timeout(400)
+    assert page.evaluate(READ, 2)["bottom"] == 3072
+    assert page.get_attribute("#pause", "aria-pressed") == "false"
+    page.keyboard.press("Shift+ArrowLeft")
+    page.keyboard.press("Shift+ArrowUp")
+    first = page.inner_text("#readout")
+    page.keyboard.press("Shift+ArrowRight")
+    second = page.inner_text("#readout")
+    assert "sample 31" in first and "sample 32" in second and "confidence" in second
+    page.keyboard.press("Escape")
+    assert "Point at a pixel" in page.inner_text("#readout")
+    page.keyboard.press("Space")
+    assert page.get_attribute("#pause", "aria-pressed") == "true"
+
+
+def test_confidence_darkens_the_classes_and_nothing_else(flown: Path, view: Callable[..., Any], page: Any) -> None:
+    page.goto(view(flown, "--rate", 20000).url)
+    settled(page)
+    before = page.evaluate(READ, 9)
+    page.keyboard.press("c")
+    page.wait_for_timeout(300)
+    after = page.evaluate(READ, 9)
+    assert after["left"] == before["left"]
+    darker, bright = np.array(after["right"]), np.array(before["right"])
+    assert (darker <= bright).all()
+    confidence = np.fromfile(flown / "confidence.img", np.float32).reshape(-1, 64)[-before["rows"] :]
+    classes = np.fromfile(flown / "classes.img", np.uint8).reshape(-1, 64)[-before["rows"] :]
+    column = 9 * 64 // before["columns"]
+    shade = 0.12 + 0.88 * np.floor(confidence[:, column] * 255) / 255
+    expected = np.floor(np.concatenate([np.zeros((1, 3)), class_colours(4)])[classes[:, column]] * shade[:, None])
+    assert np.abs(expected - darker).max() <= 1
+    assert page.get_attribute("#confidence", "aria-pressed") == "true"
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (1024, 768), (768, 1024)])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_and_can_be_read_in_both_themes(
+    flown: Path, view: Callable[..., Any], page: Any, width: int, height: int, scheme: str
+) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    page.emulate_media(color_scheme=scheme)
+    page.goto(view(flown, "--rate", 20000).url)
+    settled(page)
+    keep(page, f"{width}-{scheme}")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    faint = page.evaluate(CONTRAST)
+    assert not faint, faint
+    for name in ("#waterfall", "#legend", "#spectrum", "#strips", "#links", "#events", "#pause"):
+        box = page.locator(name).bounding_box()
+        assert box and box["width"] > 20 and box["x"] >= 0 and box["x"] + box["width"] <= width, name
+    assert page.locator("#waterfall").bounding_box()["height"] >= 240
+
+
+# Text whose contrast with the background behind it is below 4.5 (WCAG AA).
+CONTRAST = """() => {
+    const rgb = text => { const c = document.createElement("canvas").getContext("2d"); c.fillStyle = text; c.fillRect(0, 0, 1, 1);
+        return [...c.getImageData(0, 0, 1, 1).data]; };
+    const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+    const behind = element => { for (; element; element = element.parentElement) {
+        const colour = rgb(getComputedStyle(element).backgroundColor); if (colour[3] === 255) return colour; } return [255, 255, 255]; };
+    const faint = [];
+    for (const element of document.querySelectorAll("body *")) {
+        const own = [...element.childNodes].some(node => node.nodeType === 3 && node.textContent.trim());
+        if (!own || !element.checkVisibility() || element.closest("#stage") || element.disabled) continue;
+        const style = getComputedStyle(element);
+        const text = light(rgb(element instanceof SVGElement ? style.fill : style.color)), page = light(behind(element));
+        const ratio = (Math.max(text, page) + 0.05) / (Math.min(text, page) + 0.05);
+        if (ratio < 4.5) faint.push([element.outerHTML.slice(0, 80), ratio]);
+    }
+    return faint;
+}"""
+
+
+def test_a_connection_that_is_lost_comes_back(
+    fly: Callable[..., Any], view: Callable[..., Any], page: Any
+) -> None:
+    flight = fly(samples=64, seconds=14.0)
+    first = view(flight.folder)
+    page.goto(first.url)
+    page.wait_for_function("document.getElementById('state').dataset.state === 'flying'")
+    first.process.send_signal(2)
+    page.wait_for_function("document.getElementById('state-text').textContent.includes('trying again')")
+    view(flight.folder, "--port", first.port)
+    page.wait_for_function("document.getElementById('state').dataset.state === 'flying'")
+    flight.process.terminate()
+
+
+def test_names_from_the_strip_are_text_and_nothing_else(
+    bundle, tmp_path: Path, view: Callable[..., Any], page: Any, numbered: Any
+) -> None:
+    from hyperline.scenes import Scene
+
+    hostile = "<img src=x onerror=alert(1)>"
+    scene = Scene(hostile, numbered.make(64, 16), wavelengths_nm=np.array(bundle.card.wavelengths_nm))
+    run_strip(bundle, SceneSource(scene), tmp_path / "flown", threads=1)
+    (tmp_path / "flown/events.jsonl").write_text(f'{{"name":"{hostile}","lines":[1,2],"pixels":3}}\n')
+    page.goto(view(tmp_path / "flown", "--rate", 20000).url)
+    settled(page)
+    assert page.inner_text("#strip") == hostile
+    assert hostile in page.inner_text("#events")
+    assert page.locator("img").count() == 0
