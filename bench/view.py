@@ -1,12 +1,13 @@
 """What looking on costs the loop: strips at a sensor's full frame with no viewer, one and three, in turns.
 
     python bench/view.py --seconds 8 --turns 6 --screenshots build/view --out docs/results/view.md
+    python bench/view.py --offer
 
 Lines of 1024 samples × 224 bands come as uint16 from memory, at 330 lines/s or as fast as they are taken, through ring,
-engine, maps, log and checkpoints. One `hyperline view` shows every strip of a row of turns. Viewers are tabs of a headless
-Chromium, or plain websocket clients that check that no line is missed; each is reckoned against the strip of the same turn
-that nobody could have viewed (no feed). The order changes from turn to turn. Server, browser and clients run at the lowest
-priority, since on an aircraft the browser is on another machine; here they share two cores with the loop.
+engine, maps, log and checkpoints. One `hyperline view` shows every strip. Viewers are windows of a headless Chromium,
+or plain websocket clients that check that no line is missed; each is reckoned against the strip of the same turn that
+nobody could have viewed (no feed). The order changes from turn to turn. Server, browser and clients run at the lowest
+priority, since on an aircraft the browser is on another machine; here they share the processor with the loop.
 
 --offer times what the feed takes of the loop alone: the copies of a block, without any reader.
 """
@@ -95,13 +96,12 @@ def main() -> None:
         spawn = multiprocessing.get_context("spawn")
         flights = stack.enter_context(ProcessPoolExecutor(1, spawn, os.setsid))
         warm = flights.submit(_fly, folder, 1024, None, options.threads, True).result()
-        os.setsid() if os.getpid() != os.getsid(0) and os.getpgid(0) != os.getpid() else None
         lowest_priority()
         view = stack.enter_context(_Viewers(folder / "strip"))
         text = [
-            f"{_SAMPLES} samples × {_BANDS} bands, INT8, {options.threads} threads, {options.turns} turns of strips of "
-            f"{options.seconds:g} s; {processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before; engine "
-            f"{warm['engine']}",
+            f"{_SAMPLES} samples × {_BANDS} bands, INT8 on {warm['engine']}, {options.threads} threads, "
+            f"{options.turns} turns of strips of {options.seconds:g} s; {processor()}, {os.cpu_count()} cores, "
+            f"load {os.getloadavg()[0]:.1f} before",
             "",
         ]
         for rate, lines in ((options.rate, options.rate), (None, options.flat_out)):
@@ -181,7 +181,7 @@ class _Client(threading.Thread):
                 with suppress(TimeoutError):
                     message = socket.recv(timeout=0.5)
                     if isinstance(message, bytes):
-                        first, samples, count = np.frombuffer(message, "<u4", 3, 4).tolist()
+                        first, _, count = np.frombuffer(message, "<u4", 3, 4).tolist()
                         if expected is not None:
                             self.missed += max(first - expected, 0)
                         expected = first + count
@@ -201,15 +201,21 @@ class _Viewers:
     def __enter__(self) -> _Viewers:
         from playwright.sync_api import sync_playwright
 
-        program = [sys.executable, "-c", "from hyperline.cli import main; main()", "view", str(self._strip), "--port", "0"]
+        program = [
+            sys.executable,
+            "-c",
+            "from hyperline.cli import main; main()",
+            "view",
+            str(self._strip),
+            "--port",
+            "0",
+        ]
         self._server = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert self._server.stdout is not None
         self.url = self._server.stdout.readline().strip()
         self._playwright = sync_playwright().start()
         self._browser = self._playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_FLAGS)
-        self._pages = [
-            self._browser.new_context(viewport={"width": 1280, "height": 800}).new_page() for _ in range(3)
-        ]
+        self._pages = [self._browser.new_context(viewport={"width": 1280, "height": 800}).new_page() for _ in range(3)]
         self._shown = 0
         _step_back()
         return self
@@ -264,8 +270,9 @@ def _step_back() -> None:
 
 _HEAD = """# What looking on costs the loop
 
-`python bench/view.py` flies strips in turns; the first row of each table is a strip without a feed, that nobody could view.
-"Throughput" is the median over the turns of a strip's lines/s against that row's in the same turn, with the least and the most.
+`python bench/view.py` flies strips in turns; the first row of each table is a strip without a feed, that nobody could
+view. "Throughput" is the median over the turns of a strip's lines/s against that row's in the same turn, with the
+least and the most.
 
 """
 
@@ -283,7 +290,9 @@ def _table(measured: list[Case], rate: float | None) -> list[str]:
             100 * (one["lines_per_second"] / other["lines_per_second"] - 1)
             for one, other in zip(case.summaries, base.summaries, strict=True)
         ]
-        spread = f"{statistics.median(ratios):+.1f} % ({min(ratios):+.1f} … {max(ratios):+.1f})" if case is not base else "0"
+        spread = (
+            f"{statistics.median(ratios):+.1f} % ({min(ratios):+.1f} … {max(ratios):+.1f})" if case is not base else "0"
+        )
         late = [one["latency_ms"] for one in case.summaries]
         frames = f"{min(case.frames):.0f} … {max(case.frames):.0f}" if case.frames else "–"
         looked = str(case.missed) if case.pages or case.clients else "–"
@@ -316,9 +325,7 @@ def _offer(folder: Path) -> None:
     traffic = np.zeros(24 << 20, np.uint8)
     print(f"{_SAMPLES} samples × {_BANDS} bands, blocks of {shape[0]} lines; {processor()}")
     for what, spectra in (("with spectra", 64 << 20), ("without spectra", 0)):
-        feed = open_feed(
-            folder, {}, samples=_SAMPLES, bands=_BANDS, block_lines=shape[0], spectra_bytes=spectra
-        )
+        feed = open_feed(folder, {}, samples=_SAMPLES, bands=_BANDS, block_lines=shape[0], spectra_bytes=spectra)
         assert feed is not None
         took = np.zeros((2, 1000))
         for number in range(took.shape[1]):

@@ -39,7 +39,7 @@ class Quicklook:
         self._colours = np.zeros((*shape, 3), np.uint8)
 
     def of(self, block: Block) -> NDArray[np.uint8]:
-        """Return the colours of a block, (block_lines, samples, 3), 0 where not valid; they hold until the next call."""
+        """Return the colours of a block, (block_lines, samples, 3), 0 where not valid, until the next call."""
         plane = self._plane
         for colour, band in enumerate(self._bands):
             np.multiply(block.lines[..., band], self._gain[colour], out=plane)

@@ -156,9 +156,11 @@ def test_readers_in_other_threads_never_see_a_torn_line(folder: Path) -> None:
         while not ended.is_set():
             oldest, _ = reader.span
             lines = reader.read(oldest, 40)  # the oldest: those are the ones that are overwritten
-            for row in range(lines.count):
-                if (lines.labels[row] != values(lines.first + row, (SAMPLES,), 5)).any():
-                    faults.append(lines.first + row)
+            faults.extend(
+                lines.first + row
+                for row in range(lines.count)
+                if (lines.labels[row] != values(lines.first + row, (SAMPLES,), 5)).any()
+            )
             seen[0] += lines.count
 
     readers = [threading.Thread(target=read) for _ in range(2)]

@@ -78,7 +78,9 @@ def fly(bundle: Bundle, tmp_path: Path) -> Iterator[Callable[..., Flown]]:
     """Fly the pattern; return as soon as it can be viewed."""
     flights: list[Flown] = []
 
-    def start(samples: int = 64, seconds: float = 10.0, rate: float = 330.0, out: str = "run", *options: object) -> Flown:
+    def start(
+        samples: int = 64, seconds: float = 10.0, rate: float = 330.0, out: str = "run", *options: object
+    ) -> Flown:
         scene, folder = tmp_path / "pattern.npz", tmp_path / out
         if not scene.exists():
             np.savez(scene, cube=pattern(NUMBERS, samples), wavelengths_nm=[450.0, 550.0, 650.0, 750.0, 850.0])

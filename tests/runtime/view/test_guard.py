@@ -46,18 +46,24 @@ def status(*arguments: Any, **options: Any) -> int:
     return int(ask(*arguments, **options)[0]["status"])
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:8585", "localhost", "LOCALHOST:8585", "[::1]:8585", "192.168.7.2:80", "board.lan"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:8585", "localhost", "LOCALHOST:8585", "[::1]:8585", "192.168.7.2:80", "board.lan"]
+)
 def test_addresses_and_names_of_this_machine_are_known(host: str) -> None:
     assert status(Guard(application, None, ("board.lan",)), host=host) == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8585", "127.0.0.1.evil.example", "", "localhost@evil.example"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8585", "127.0.0.1.evil.example", "", "localhost@evil.example"]
+)
 def test_a_foreign_name_that_leads_here_is_refused(host: str) -> None:
     assert status(Guard(application, None), host=host) == 421
     assert ask(Guard(application, None), "websocket", host=host)[0]["type"] == "websocket.close"
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "http://127.0.0.1:8586", "http://localhost:8585", "null", "file://"])
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "http://127.0.0.1:8586", "http://localhost:8585", "null", "file://"]
+)
 def test_pages_of_other_origins_may_not_look(origin: str) -> None:
     guard = Guard(application, None)
     assert status(guard, origin=origin) == 403

@@ -29,18 +29,8 @@ FLAGS = [
     "--disable-sync",
 ]
 
-# One column of each picture, all rows: (bottom, rows, line height, [[r, g, b] …] on the left, and on the right).
-READ = """column => {
-    const canvas = document.getElementById("waterfall");
-    const {bottom, rows, lineHeight, columns, gap} = Object.fromEntries(
-        Object.entries(canvas.dataset).map(([name, text]) => [name, Number(text)]));
-    const context = canvas.getContext("2d");
-    const strip = left => {
-        const {data} = context.getImageData(left, canvas.height - rows * lineHeight, 1, rows * lineHeight);
-        return Array.from({length: rows}, (_, row) => Array.from(data.slice(4 * row * lineHeight, 4 * row * lineHeight + 3)));
-    };
-    return {bottom, rows, columns, left: strip(column), right: strip(columns + gap + column)};
-}"""
+# Functions for the page: reads one column of both pictures; finds text that is too faint.
+READ, FAINT = ((Path(__file__).with_name(name)).read_text() for name in ("read.js", "faint.js"))
 
 
 @pytest.fixture
@@ -205,7 +195,7 @@ def test_the_page_fits_and_can_be_read_in_both_themes(
     settled(page)
     keep(page, f"{width}-{scheme}")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    faint = page.evaluate(CONTRAST)
+    faint = page.evaluate(FAINT)
     assert not faint, faint
     for name in ("#waterfall", "#legend", "#spectrum", "#strips", "#links", "#events", "#pause"):
         box = page.locator(name).bounding_box()
@@ -213,30 +203,7 @@ def test_the_page_fits_and_can_be_read_in_both_themes(
     assert page.locator("#waterfall").bounding_box()["height"] >= 240
 
 
-# Text whose contrast with the background behind it is below 4.5 (WCAG AA).
-CONTRAST = """() => {
-    const rgb = text => { const c = document.createElement("canvas").getContext("2d"); c.fillStyle = text; c.fillRect(0, 0, 1, 1);
-        return [...c.getImageData(0, 0, 1, 1).data]; };
-    const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-    const behind = element => { for (; element; element = element.parentElement) {
-        const colour = rgb(getComputedStyle(element).backgroundColor); if (colour[3] === 255) return colour; } return [255, 255, 255]; };
-    const faint = [];
-    for (const element of document.querySelectorAll("body *")) {
-        const own = [...element.childNodes].some(node => node.nodeType === 3 && node.textContent.trim());
-        if (!own || !element.checkVisibility() || element.closest("#stage") || element.disabled) continue;
-        const style = getComputedStyle(element);
-        const text = light(rgb(element instanceof SVGElement ? style.fill : style.color)), page = light(behind(element));
-        const ratio = (Math.max(text, page) + 0.05) / (Math.min(text, page) + 0.05);
-        if (ratio < 4.5) faint.push([element.outerHTML.slice(0, 80), ratio]);
-    }
-    return faint;
-}"""
-
-
-def test_a_connection_that_is_lost_comes_back(
-    fly: Callable[..., Any], view: Callable[..., Any], page: Any
-) -> None:
+def test_a_connection_that_is_lost_comes_back(fly: Callable[..., Any], view: Callable[..., Any], page: Any) -> None:
     flight = fly(samples=64, seconds=14.0)
     first = view(flight.folder)
     page.goto(first.url)

@@ -29,7 +29,9 @@ def flown(bundle, scene, tmp_path: Path) -> Path:
 def read_lines(message: bytes) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
     magic, first, samples, count = struct.unpack("<4sIII", message[:16])
     assert magic == b"HLV1" and len(message) == 16 + 5 * samples * count
-    colours, labels, confidence = np.split(np.frombuffer(message, np.uint8, offset=16), np.array([3, 4]) * samples * count)
+    colours, labels, confidence = np.split(
+        np.frombuffer(message, np.uint8, offset=16), np.array([3, 4]) * samples * count
+    )
     return first, colours.reshape(count, samples, 3), labels.reshape(count, samples), confidence.reshape(count, samples)
 
 
@@ -39,7 +41,16 @@ def look(viewed: Any) -> Any:
 
 def test_the_page_comes_whole_from_memory_and_from_nowhere_else(flown: Path, view: Callable[..., Any]) -> None:
     viewed = view(flown)
-    for path in ("/", "/view.css", "/view.js", "/connection.js", "/history.js", "/waterfall.js", "/plots.js", "/icon.svg"):
+    for path in (
+        "/",
+        "/view.css",
+        "/view.js",
+        "/connection.js",
+        "/history.js",
+        "/waterfall.js",
+        "/plots.js",
+        "/icon.svg",
+    ):
         with urllib.request.urlopen(f"http://{viewed.address}{path}") as answer:
             text = answer.read().decode()
             assert len(text) > 200
@@ -83,7 +94,9 @@ def test_a_viewer_of_a_flight_gets_every_line_as_it_comes(
     assert all(250 < rate < 420 for rate in rates), rates
 
 
-def test_the_spectrum_of_a_pixel_is_sent_on_request(fly: Callable[..., Any], view: Callable[..., Any], numbered: Any) -> None:
+def test_the_spectrum_of_a_pixel_is_sent_on_request(
+    fly: Callable[..., Any], view: Callable[..., Any], numbered: Any
+) -> None:
     flight = fly(samples=40, seconds=3.0)
     with look(view(flight.folder)) as viewer:
         head = json.loads(viewer.recv(timeout=10))["head"]
