@@ -7,6 +7,7 @@ import json
 import mmap
 import os
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from hyperline.runtime.feed.layout import (
 )
 
 _TRIES = 20  # to read a status that is being written
+_PAUSE_SECONDS = 1e-4
 _MOST_DESCRIPTION_BYTES = 1 << 20
 
 
@@ -100,7 +102,7 @@ class FeedReader:
             sizes = [description[name] for name in ("samples", "bands", "ring_lines", "spectra_step")]
             if not all(type(number) is int and 0 <= number < 1 << 24 for number in sizes) or 0 in sizes[:3]:
                 raise ValueError(f"sizes {sizes}")
-            layout = Layout(*sizes, description_bytes=size)
+            layout = Layout(*sizes, size)
             if layout.offsets["end"] != len(self._data):
                 raise ValueError(f"{len(self._data)} bytes, where {layout.offsets['end']} are described")
         except (ValueError, KeyError, TypeError) as error:
@@ -180,6 +182,7 @@ class FeedReader:
         for _ in range(_TRIES):
             before = int(words[STATUS_SEQUENCE])
             if before % 2:
+                time.sleep(_PAUSE_SECONDS)
                 continue
             self._fence()
             text = self._areas.status[: min(int(words[STATUS_LENGTH]), STATUS_BYTES)].tobytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 _AUTOGROUP = Path("/proc/self/autogroup")
+_PR_SET_PDEATHSIG = 1
 _SWITCH = Path("/proc/sys/kernel/sched_autogroup_enabled")
 
 
@@ -25,6 +27,7 @@ def lead_a_session() -> None:
     child = os.fork()
     if child == 0:
         os.setsid()
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # nothing is left behind by a parent that is killed
         return
 
     def pass_on(number: int, frame: FrameType | None) -> None:

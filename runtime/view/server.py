@@ -75,7 +75,8 @@ def make_app(hub: Hub) -> FastAPI:
             return
         await hub.serve(websocket)
 
-    app.add_websocket_route("/lines", lines)
+    routing = require("starlette.routing", "view")
+    app.router.routes.append(routing.WebSocketRoute("/lines", lines))
     return app
 
 

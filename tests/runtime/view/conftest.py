@@ -35,6 +35,17 @@ def number_of(colours: np.ndarray) -> np.ndarray:
     return digits[..., 0] * 64 + digits[..., 1] * 8 + digits[..., 2]
 
 
+@pytest.fixture(scope="session")
+def bundle(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The tiny model with a golden block that fixes the stretch of every band from 0 to 7."""
+    lines, valid = np.zeros((4, 8, 5), np.float32), np.ones((4, 8), bool)
+    lines[:] = np.arange(8)[:, None]
+    labels, _, logits = tiny.reference(lines, valid, 4)
+    golden = {"lines": lines, "valid": valid, "labels": labels, "logits": logits.astype(np.float32)}
+    written: Bundle = tiny.write_bundle(tmp_path_factory.mktemp("view") / "tiny.hlb", 4, golden=golden)
+    return written
+
+
 def hyperline(*arguments: object) -> subprocess.Popen[str]:
     program = [sys.executable, "-c", "from hyperline.cli import main; main()", *map(str, arguments)]
     return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
