@@ -55,13 +55,18 @@ class Viewer:
         if len(self._waiting) >= _MOST_WAITING:
             self._missed_from = first if self._missed_from is None else self._missed_from
         else:
-            if self._missed_from is not None:
-                missed = {"first": self._missed_from, "count": first - self._missed_from}
-                self._waiting.append(json_message("missed", missed))
-                self._missed_from = None
+            self.own_up(first)
             self._waiting.append(message)
         self._next = end
         self.changed.set()
+
+    def own_up(self, end: int | None = None) -> None:
+        """Say what was missed, as soon as there is room for a word: no line may come behind it."""
+        if self._missed_from is not None and len(self._waiting) < _MOST_WAITING:
+            count = (self._next if end is None else end) - self._missed_from
+            self._waiting.append(json_message("missed", {"first": self._missed_from, "count": count}))
+            self._missed_from = None
+            self.changed.set()
 
     def tell(self, message: str) -> None:
         """Queue a word, unless too many wait."""
@@ -150,6 +155,7 @@ class Hub:
         self._census.advance(self._strip.head)
         self._status = self._make_status()
         for viewer in self._viewers:
+            viewer.own_up()
             viewer.tell(self._status)
 
     def _make_status(self) -> str:

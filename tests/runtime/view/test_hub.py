@@ -37,6 +37,19 @@ def test_a_slow_viewer_takes_no_memory_and_is_told_what_it_missed() -> None:
     assert message == b"1000"
 
 
+def test_a_viewer_that_was_slow_at_the_end_is_told_too() -> None:
+    viewer = Viewer(0)
+    for first in range(0, 1000, 10):
+        viewer.show(first, first + 10, b"%d" % first)
+    viewer.own_up()
+    assert len(drained(viewer)) == _MOST_WAITING, "no room yet"
+    viewer.own_up()
+    (told,) = drained(viewer)
+    assert json.loads(told) == {"kind": "missed", "first": 10 * _MOST_WAITING, "count": 1000 - 10 * _MOST_WAITING}
+    viewer.own_up()
+    assert not drained(viewer)
+
+
 def test_lines_that_the_reader_passed_over_are_told_too() -> None:
     viewer = Viewer(100)
     viewer.show(150, 160, b"lines")
