@@ -85,6 +85,9 @@ def main() -> None:
     parser.add_argument("--flat-out", type=float, default=1300, help="lines a second that fill the seconds, unpaced")
     parser.add_argument("--screenshots", type=Path)
     parser.add_argument("--out", type=Path)
+    parser.add_argument(
+        "--cases", nargs="+", choices=[case.name for case in cases()], help="some alone  [default: all]"
+    )
     parser.add_argument("--offer", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
@@ -105,7 +108,7 @@ def main() -> None:
             "",
         ]
         for rate, lines in ((options.rate, options.rate), (None, options.flat_out)):
-            measured = cases()
+            measured = [case for case in cases() if not options.cases or case.name in options.cases]
             for turn in range(options.turns):
                 for case in measured[turn % len(measured) :] + measured[: turn % len(measured)]:
                     _measure(case, flights, view, folder, round(options.seconds * lines), rate, options)
@@ -229,7 +232,7 @@ class _Viewers:
     def show(self, pages: int) -> None:
         """Let so many windows look, and the others at nothing."""
         for number, page in enumerate(self._pages):
-            page.goto(self.url if number < pages else "about:blank")
+            page.goto(self.url if number < pages else "about:blank", timeout=120_000)
         self._shown = pages
         _step_back()
 
