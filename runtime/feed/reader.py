@@ -102,7 +102,8 @@ class FeedReader:
             sizes = [description[name] for name in ("samples", "bands", "ring_lines", "spectra_step")]
             if not all(type(number) is int and 0 <= number < 1 << 24 for number in sizes) or 0 in sizes[:3]:
                 raise ValueError(f"sizes {sizes}")
-            layout = Layout(*sizes, size)
+            samples, bands, lines, step = sizes
+            layout = Layout(samples, bands, lines, step, size)
             if layout.offsets["end"] != len(self._data):
                 raise ValueError(f"{len(self._data)} bytes, where {layout.offsets['end']} are described")
         except (ValueError, KeyError, TypeError) as error:
