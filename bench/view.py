@@ -88,6 +88,7 @@ def main() -> None:
     parser.add_argument(
         "--cases", nargs="+", choices=[case.name for case in cases()], help="some alone  [default: all]"
     )
+    parser.add_argument("--pace", choices=["sensor", "flat-out"], help="one of the two alone")
     parser.add_argument("--offer", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
@@ -107,13 +108,14 @@ def main() -> None:
             f"load {os.getloadavg()[0]:.1f} before",
             "",
         ]
-        for rate, lines in ((options.rate, options.rate), (None, options.flat_out)):
+        paces = {"sensor": (options.rate, options.rate), "flat-out": (None, options.flat_out)}
+        for rate, lines in [paces[options.pace]] if options.pace else paces.values():
             measured = [case for case in cases() if not options.cases or case.name in options.cases]
             for turn in range(options.turns):
                 for case in measured[turn % len(measured) :] + measured[: turn % len(measured)]:
                     _measure(case, flights, view, folder, round(options.seconds * lines), rate, options)
             text += _table(measured, rate)
-        print("\n".join(text))
+            print("\n".join(text), flush=True)
         if options.out:
             options.out.write_text(_HEAD + "\n".join(text))
 

@@ -16,6 +16,7 @@ import pytest
 
 from hyperline.bundle import Bundle
 from hyperline.runtime.feed.layout import POINTER
+from hyperline.runtime.feed.writer import discard_feed
 
 NUMBERS = 512  # lines that differ: three colours of eight levels
 
@@ -120,6 +121,7 @@ def fly(bundle: Bundle, tmp_path: Path) -> Iterator[Callable[..., Flown]]:
         if flight.process.poll() is None:
             flight.process.kill()
         flight.process.communicate()
+        discard_feed(flight.folder)  # of one that was killed
 
 
 @pytest.fixture
