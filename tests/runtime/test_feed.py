@@ -3,6 +3,7 @@
 import fcntl
 import os
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -214,6 +215,7 @@ def test_the_status_is_read_whole(folder: Path) -> None:
     def write() -> None:
         while not ended.is_set():
             feed._write_status(status())
+            time.sleep(0.0005)  # or a reader in the same interpreter hardly gets its turn
 
     thread = threading.Thread(target=write)
     thread.start()
