@@ -1,0 +1,7 @@
+"""What a machine draws, where it has a sensor that says so: one file a kind of sensor."""
+
+from hyperline.power.find import Found, find_sensors
+from hyperline.power.sampler import PowerSampler
+from hyperline.power.sensor import Sensor
+
+__all__ = ["Found", "PowerSampler", "Sensor", "find_sensors"]
