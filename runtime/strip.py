@@ -152,6 +152,7 @@ def run_strip(
     options: LoopOptions | None = None,
     make_links: Callable[[], Links] | None = None,
     on_progress: Callable[[int], None] | None = None,
+    on_written: Callable[[Result, float], None] | None = None,
 ) -> RunSummary:
     """Classify a strip and write its maps and ``summary.json``.
 
@@ -174,6 +175,8 @@ def run_strip(
         options: of the loop.
         make_links: makes what events are sent over, once all else is known to be right.
         on_progress: called after every block with the number of lines taken so far; from another thread.
+        on_written: called with every block that has just got into the maps, and when (``time.perf_counter``); from
+            another thread, and the block's memory is used again afterwards.
 
     Raises:
         InputError: the source does not fit the model, ``out`` holds a run or none to resume, no such engine or
@@ -223,7 +226,15 @@ def run_strip(
         results = [Result(np.zeros(shape, np.uint8), np.zeros(shape, np.float32)) for _ in range(count)]
         flight.copies.reserve(count)
         writer = Writer(
-            sink, log, slots, results, wait=waits, serial=start.serial, facts=facts, on_progress=on_progress
+            sink,
+            log,
+            slots,
+            results,
+            wait=waits,
+            serial=start.serial,
+            facts=facts,
+            on_progress=on_progress,
+            on_written=on_written,
         )
         watchdog = Watchdog(_stages(flight, writer, source), lambda: _status(flight))
         try:

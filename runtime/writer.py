@@ -86,6 +86,7 @@ class Writer:
         serial: int = 0,
         facts: Mapping[str, Any],
         on_progress: Callable[[int], None] | None = None,
+        on_written: Callable[[Result, float], None] | None = None,
     ) -> None:
         """Start the thread.
 
@@ -99,10 +100,13 @@ class Writer:
             serial: of the checkpoint that was resumed from.
             facts: what every checkpoint says of the strip.
             on_progress: called after a block is in the maps, with the lines taken so far.
+            on_written: called with each block as soon as it is in the maps, and when that was; the block's memory is
+                used again afterwards.
         """
         self._sink, self._records, self._checkpoints = sink, log, checkpoints
         self._free, self._full = deque(results), deque[Result]()
         self._wait, self._serial, self._on_progress = wait, serial, on_progress
+        self._on_written = on_written
         self._facts = facts
         self._zeros = (np.zeros_like(results[0].labels), np.zeros_like(results[0].confidence))
         self._changed = threading.Condition()
@@ -215,6 +219,8 @@ class Writer:
             self.latency.add(now - result.arrived, result.usable)
             self.first_written = self.first_written or now
             self.last_written = now
+            if self._on_written is not None:
+                self._on_written(result, now)
             result.count = 0  # written: what follows may be tried again without it
         if result.state is not None:
             self._serial += 1

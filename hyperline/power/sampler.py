@@ -48,6 +48,7 @@ class _Trace:
         self.sensor = sensor
         self._times: list[float] = []
         self._values: list[tuple[float, ...]] = []
+        self._lock = threading.Lock()
         self.failures = 0
 
     def take(self) -> None:
@@ -56,12 +57,14 @@ class _Trace:
         if values is None:
             self.failures += 1
             return
-        self._times.append((before + time.perf_counter()) / 2)  # reading a chip over I2C takes milliseconds
-        self._values.append(values)
+        with self._lock:
+            self._times.append((before + time.perf_counter()) / 2)  # reading a chip over I2C takes milliseconds
+            self._values.append(values)
 
     def joules(self, start: float, end: float) -> tuple[dict[str, float], int]:
         """Return the energy of each rail between two moments, and how many readings lie there."""
-        times, values = np.array(self._times), np.array(self._values).reshape(len(self._times), -1)
+        with self._lock:
+            times, values = np.array(self._times), np.array(self._values).reshape(len(self._times), -1)
         within = (times > start) & (times < end)
         if len(times) < 2 or times[0] > end or times[-1] < start:
             raise HyperlineError(
@@ -85,6 +88,7 @@ class PowerSampler:
     Attributes:
         sensors: that it reads.
         processor_seconds: that the reading took so far: what measuring costs the measured.
+        began: when it started, ``time.perf_counter`` seconds.
     """
 
     def __init__(self, sensors: Sequence[Sensor], hertz: float = HERTZ) -> None:
@@ -95,9 +99,10 @@ class PowerSampler:
             hertz: how often.
         """
         self.sensors = tuple(sensors)
-        self.processor_seconds = 0.0
+        self.processor_seconds = self.began = 0.0
         self._interval = 1 / hertz
         self._traces = [_Trace(sensor) for sensor in sensors]
+        self._latest = 0.0  # when the latest round of readings began
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -107,6 +112,7 @@ class PowerSampler:
         return sum(trace.failures for trace in self._traces)
 
     def __enter__(self) -> Self:
+        self.began = time.perf_counter()
         if self.sensors:
             self._take()  # so that there is a reading before whatever is measured
             self._thread = threading.Thread(target=self._run, name="hyperline-power", daemon=True)
@@ -132,6 +138,8 @@ class PowerSampler:
         """
         if not self._traces:
             return None
+        while self._thread is not None and self._thread.is_alive() and self._latest <= end:
+            time.sleep(self._interval / 4)  # until a reading lies behind the end too
         joules, rails, readings = 0.0, {}, 0
         for trace in self._traces:
             energy, count = trace.joules(start, end)
@@ -150,5 +158,7 @@ class PowerSampler:
             self._stop.wait(due - time.perf_counter())
 
     def _take(self) -> None:
+        began = time.perf_counter()
         for trace in self._traces:
             trace.take()
+        self._latest = began
