@@ -35,7 +35,7 @@ from hyperline.machine import cpus
 from hyperline.power import PowerSampler, find_sensors
 from hyperline.runtime import strip
 from hyperline.runtime.bench import runs
-from hyperline.runtime.bench.compare import ratio_interval
+from hyperline.runtime.bench.comparison import ratio_interval
 from hyperline.runtime.bench.report import Percentiles
 from hyperline.runtime.bench.runs import run_steps, run_whole_strip
 from hyperline.runtime.bench.source import MadeUpSource

@@ -1,12 +1,14 @@
 """Which of two is faster, and how sure that is."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from hyperline.errors import InputError
 from hyperline.runtime.bench import Side, compare
-from hyperline.runtime.bench import compare as compare_module
-from hyperline.runtime.bench.compare import ratio_interval
+from hyperline.runtime.bench import comparison as module
+from hyperline.runtime.bench.comparison import ratio_interval
 
 
 def side(bundle, **more):
@@ -39,27 +41,22 @@ def test_the_interval_of_equals_holds_one_as_often_as_it_says():
     assert holds >= 52  # of 60; 95 % are 57
 
 
-@pytest.mark.parametrize("what", ["lines of a block", "bands", "classes"])
-def test_what_differs_in_shape_is_refused_with_both_numbers(bundle, tiny, monkeypatch, what):
-    other = tiny.bundle(8)
-    if what != "lines of a block":
-        import dataclasses
-
-        values = bundle.card.model_dump()
-        if what == "bands":
-            values |= {"bands": 6, "wavelengths_nm": None}
-        else:
-            values |= {"class_names": (*values["class_names"], "more")}
-        card = type(bundle.card)(**values)
-        other = dataclasses.replace(bundle)
-        object.__setattr__(other, "card", card) if "card" in vars(other) else monkeypatch.setattr(
-            type(other), "card", property(lambda self: card if self is other else bundle.card)
-        )
-    with pytest.raises(InputError, match=f"{what}: \\d and \\d"):
+@pytest.mark.parametrize(
+    ("what", "change"),
+    [
+        ("lines of a block", {"block_lines": 8}),
+        ("bands", {"bands": 6, "wavelengths_nm": None}),
+        ("classes", {"class_names": ("one", "two")}),
+        ("multiple that samples are padded to", {"sample_multiple": 16}),
+    ],
+)
+def test_what_differs_in_shape_is_refused_with_both_numbers(bundle, what, change):
+    other = replace(bundle, card=type(bundle.card)(**{**bundle.card.model_dump(), **change}))
+    with pytest.raises(InputError, match=f"{what}: \\d+ and \\d+"):
         compare(side(bundle), side(other), 8, 0.1)
 
 
 def test_too_few_pairs_for_an_interval_are_refused_with_a_time_that_would_do(bundle, monkeypatch):
-    monkeypatch.setattr(compare_module, "_LEAST_PAIRS", 10**6)
+    monkeypatch.setattr(module, "_LEAST_PAIRS", 10**6)
     with pytest.raises(InputError, match="--seconds \\d+"):
         compare(side(bundle), side(bundle), 8, 0.01)
