@@ -4,12 +4,12 @@
 
 Two questions, at a sensor's full frame with random weights:
 
-1. *Cost.* The same blocks are classified with instruments (a time stamp before and after every block, power sensors read 20
-   times a second where there are any) and without (one look at the clock before and one after all of them), in turns of half
-   a second whose order changes. The same for whole strips, with and without the hook that tells when a block is in the
-   maps. The cost is the ratio of their medians, with a 95 % interval.
-2. *Truth.* An independent recorder, a wrapper around engine, source and maps that knows nothing of the bench, keeps its own
-   time stamps of the same runs; NumPy's percentiles over all of its values are compared with what the bench says.
+1. *Cost.* The same blocks are classified with instruments (a time stamp before and after every block, power sensors
+   read 20 times a second where there are any) and without (one look at the clock before and one after ten of them), in
+   turns of half a second whose order changes. The same for whole strips, with and without the hook that tells when a
+   block is in the maps. The cost is the ratio of their medians, with a 95 % interval.
+2. *Truth.* An independent recorder, a wrapper around engine, source and maps that knows nothing of the bench, keeps its
+   own time stamps of the same runs; NumPy's percentiles over all of its values are compared with what the bench says.
 
 Exit code 1 where a cost is above 1 % for certain (the whole interval), or a percentile is more than 2 % off.
 """
@@ -76,7 +76,8 @@ def main() -> None:
         costs["source to maps"] = _strip_cost(bundle, options)
         lines += ["| cost of the instruments | ratio of medians | 95 % interval | turns |", "|---|---|---|---|"]
         for name, (ratio, low, high, turns) in costs.items():
-            lines.append(f"| {name} | {100 * (ratio - 1):+.2f} % | {100 * (low - 1):+.2f} to {100 * (high - 1):+.2f} % | {turns} |")
+            interval = f"{100 * (low - 1):+.2f} to {100 * (high - 1):+.2f} %"
+            lines.append(f"| {name} | {100 * (ratio - 1):+.2f} % | {interval} | {turns} |")
             faults += [f"{name}: instruments cost more than {_COST:.0%}"] if low - 1 > _COST else []
         lines += ["", "| percentile, ms | bench | independent recorder | apart |", "|---|---|---|---|"]
         truths = {
@@ -97,7 +98,9 @@ def main() -> None:
     sys.exit(bool(faults))
 
 
-def _turns(with_instruments: Callable[[], float], without: Callable[[], float], seconds: float) -> tuple[float, float, float, int]:
+def _turns(
+    with_instruments: Callable[[], float], without: Callable[[], float], seconds: float
+) -> tuple[float, float, float, int]:
     """Run both in turns; each returns seconds a block."""
     times: tuple[list[float], list[float]] = ([], [])
     runs_ = [(0, with_instruments), (1, without)]
@@ -168,11 +171,13 @@ class _Recorder:
         return outputs
 
 
-def _step_truth(engine: Engine, block: Block, options: argparse.Namespace, rate: float | None) -> tuple[Percentiles, Percentiles]:
+def _step_truth(
+    engine: Engine, block: Block, options: argparse.Namespace, rate: float | None
+) -> tuple[Percentiles, Percentiles]:
     """Return what the bench says and what the recorder saw.
 
-    At a pace, a block's latency runs from when it was due. The recorder knows the schedule from the rate and from when the
-    first step began at the earliest: it takes the least lateness of all blocks as none.
+    At a pace, a block's latency runs from when it was due. The recorder knows the schedule from the rate and from when
+    the first step began at the earliest: it takes the least lateness of all blocks as none.
     """
     recorder = _Recorder(engine)
     times = run_steps(recorder, block, options.seconds / 2, rate)  # type: ignore[arg-type]
@@ -203,7 +208,13 @@ def _strip_truth(bundle: Bundle, options: argparse.Namespace) -> dict[str, tuple
 
     with mock.patch.object(runs, "MadeUpSource", Source), mock.patch.object(strip, "EnviSink", Sink):
         flown = run_whole_strip(
-            bundle, options.samples, options.seconds, options.rate, engine="ort-cpu", precision="fp32", threads=options.threads
+            bundle,
+            options.samples,
+            options.seconds,
+            options.rate,
+            engine="ort-cpu",
+            precision="fp32",
+            threads=options.threads,
         )
     ends = np.repeat([at for at, _ in written], [count for _, count in written])
     lines = ends - np.array(given)

@@ -5,9 +5,9 @@ anything without them. Places in /sys:
 
 * clocks: ``cpufreq`` (kernel, admin-guide/pm/cpufreq) and ``devfreq`` for the GPU of a Jetson;
 * temperatures: thermal zones (kernel, driver-api/thermal/sysfs-api) and, on x86, the processor's own sensor in hwmon;
-* held back: cooling devices that are on, a Jetson's ``*-throttle-alert`` among them, and counters of over-current events
-  (``soctherm_oc``; Jetson Linux Developer Guide r36, Jetson Orin, "Thermal Management" and "Over-Current Throttling"),
-  Intel's ``thermal_throttle`` counters;
+* held back: cooling devices that are on, a Jetson's ``*-throttle-alert`` among them, and counters of over-current
+  events (``soctherm_oc``; Jetson Linux Developer Guide r36, Jetson Orin, thermal management and over-current
+  throttling), Intel's ``thermal_throttle`` counters;
 * power mode: ``nvpmodel``, which keeps its choice in /var/lib/nvpmodel/status (same guide, "Supported Modes and Power
   Efficiency").
 """

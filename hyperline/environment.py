@@ -1,7 +1,7 @@
 """What a figure was measured on: software, processor, memory, clocks, GPU, power sensors.
 
-All of it is read from the file system and from package metadata: nothing is imported that is not light, and nothing is asked
-of a network. What a machine does not say is None, never a guess.
+All of it is read from the file system and from package metadata: nothing is imported that is not light, and nothing
+is asked of a network. What a machine does not say is None, never a guess.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Nvml:
         return None if milliwatts is None else 1e-3 * float(milliwatts)
 
     def joules(self, gpu: Gpu) -> float | None:
-        """Return what the GPU's board has taken since the driver was loaded, or None where it does not count (before Volta)."""
+        """Return what the board has taken since the driver was loaded; None where it does not count (before Volta)."""
         millijoules = self._ask("nvmlDeviceGetTotalEnergyConsumption", gpu)
         return None if millijoules is None else 1e-3 * float(millijoules)
 
@@ -83,7 +83,7 @@ class Nvml:
         return [name for bit, name in _THROTTLING.items() if reasons & bit]
 
     def process_bytes(self) -> int | None:
-        """Return the GPU memory that this process holds, on all GPUs; None where the driver does not tell processes apart."""
+        """Return the memory that this process holds on all GPUs; None where the driver does not say."""
         held: list[int] = []
         for gpu in self.gpus:
             processes = self._ask("nvmlDeviceGetComputeRunningProcesses", gpu) or []

@@ -1,6 +1,6 @@
 """Write docs/bench.schema.json from the models that the bench prints.
 
-    python tools/bench_schema.py
+python tools/bench_schema.py
 """
 
 from __future__ import annotations

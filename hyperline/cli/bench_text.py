@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from itertools import islice, zip_longest
 from typing import Any
 
 from rich.console import Console
@@ -28,7 +29,9 @@ def print_bench(bench: Bench) -> None:
     console.print()
     console.print(_table(bench, varying))
     console.print()
-    console.print("ms from a block's last line, and from each line's own arrival, to the labels; late: blocks that took longer")
+    console.print(
+        "ms from a block's last line, and from each line's own arrival, to the labels; late: blocks that took longer"
+    )
     console.print("than the next takes to arrive. docs/bench.md explains every figure, --json has all of them.")
     several = len(bench.floors) > 1
     console.print(("first row: " if several else "") + _floor(bench.floor))
@@ -183,19 +186,15 @@ def _profile(profile: Profile) -> Table:
         title=f"{profile.ms:.2f} ms in {profile.nodes} nodes, {profile.blocks} blocks profiled",
         title_justify="left",
     )
-    table.add_column("operator", no_wrap=True)
-    for name in ("nodes", "ms", "share"):
-        table.add_column(name, justify="right")
-    table.add_column("the most expensive layers", no_wrap=True)
-    for name in ("ms", "share"):
-        table.add_column(name, justify="right")
-    for place in range(min(_ROWS, max(len(profile.operators), len(profile.layers)))):
-        cells = []
-        for rows, with_nodes in ((profile.operators, True), (profile.layers, False)):
-            if place < len(rows):
-                row = rows[place]
-                cells += [row.name, *([str(row.nodes)] if with_nodes else []), f"{row.ms:.3f}", f"{row.share:.1%}"]
-            else:
-                cells += [""] * (4 if with_nodes else 3)
+    for name in ("operator", "layer"):
+        table.add_column(name, no_wrap=True)
+        for figure in ("nodes", "ms", "share"):
+            table.add_column(figure, justify="right")
+    for pair in islice(zip_longest(profile.operators, profile.layers), _ROWS):
+        cells: list[str] = []
+        for row in pair:
+            cells += (
+                ["", "", "", ""] if row is None else [row.name, str(row.nodes), f"{row.ms:.3f}", f"{row.share:.1%}"]
+            )
         table.add_row(*cells)
     return table

@@ -7,9 +7,9 @@ Two drivers show them:
 * NVIDIA's own, in JetPack 4: ``rail_name_[012]``, ``in_power[012]_input`` in mW (L4T 32.7 Development Guide, Power
   Management for Jetson Xavier, "Software-Based Power Consumption Modeling").
 
-Which rails make the module's power is the module's affair (Jetson Linux Developer Guide r36.3, Jetson Orin Nano, Orin NX and
-AGX Orin, "Jetson Module Power Monitor" tables; the labels stand also in the kernel's tegra234-p3701.dtsi and
-tegra234-p3767.dtsi):
+Which rails make the module's power is the module's affair (Jetson Linux Developer Guide r36.3, Jetson Orin Nano Series,
+Orin NX Series and AGX Orin Series, tables of the INA3221 channels; the labels stand also in the kernel's
+tegra234-p3701.dtsi and tegra234-p3767.dtsi):
 
 * Orin Nano, Orin NX, Xavier NX: VDD_IN is the module's input. VDD_CPU_GPU_CV and VDD_SOC are parts of it.
 * AGX Orin has no rail for its input; VDD_GPU_SOC, VDD_CPU_CV and VIN_SYS_5V0 add up to it. VDDQ_VDD2_1V8AO is a part of

@@ -1,8 +1,8 @@
 """The energy counters of x86 processors (RAPL), through the powercap framework (kernel, power/powercap/powercap.rst).
 
-Counted are packages alone. ``core`` and ``uncore`` are parts of a package; ``psys`` is a whole platform, its packages
-included; ``intel-rapl-mmio`` shows the same package once more. The memory's counter, ``dram``, is not a part of the package's,
-and where there is one it is added.
+Packages are counted. ``core`` and ``uncore`` are parts of a package; ``psys`` is a whole platform, its packages
+included; ``intel-rapl-mmio`` shows the same package once more. The memory's counter, ``dram``, is not a part of the
+package's, and where there is one it is added.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Zone:
 
 
 class Powercap(Sensor):
-    """All packages of a machine. It is read often enough to see every time that a counter begins anew: within a minute."""
+    """All packages of a machine. It must be read before a counter has begun anew twice: within minutes."""
 
     source = "powercap"
     covers = "the processor packages (and their memory, where it is counted; no other part of the machine)"

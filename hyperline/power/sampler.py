@@ -64,7 +64,7 @@ class _Trace:
     def joules(self, start: float, end: float) -> tuple[dict[str, float], int]:
         """Return the energy of each rail between two moments, and how many readings lie there."""
         with self._lock:
-            times, values = np.array(self._times), np.array(self._values).reshape(len(self._times), -1)
+            times, values = np.array(self._times), np.array(self._values).reshape(-1, len(self.sensor.rails))
         within = (times > start) & (times < end)
         if len(times) < 2 or times[0] > end or times[-1] < start:
             raise HyperlineError(
@@ -140,7 +140,8 @@ class PowerSampler:
             return None
         while self._thread is not None and self._thread.is_alive() and self._latest <= end:
             time.sleep(self._interval / 4)  # until a reading lies behind the end too
-        joules, rails, readings = 0.0, {}, 0
+        joules, readings = 0.0, 0
+        rails: dict[str, float] = {}
         for trace in self._traces:
             energy, count = trace.joules(start, end)
             joules += sum(energy[rail] for rail in trace.sensor.total)

@@ -1,4 +1,4 @@
-"""Two models, engines or precisions, step beside step: how many times as fast is one as the other, and how sure is that."""
+"""Two models, engines or precisions, step beside step: how many times as fast is one, and how sure is that."""
 
 from __future__ import annotations
 
@@ -104,8 +104,8 @@ def require_same_shape(a: Side, b: Side) -> None:
     differing = [f"{name}: {left} and {right}" for name, (left, right) in facts.items() if left != right]
     if differing:
         raise InputError(
-            f"{a.bundle.path} and {b.bundle.path} differ in shape ({'; '.join(differing)}): their times do not compare. "
-            "Export both for the same sensor and --block-lines, or measure them side by side without --compare"
+            f"{a.bundle.path} and {b.bundle.path} differ in shape ({'; '.join(differing)}): their times do not compare."
+            " Export both for the same sensor and --block-lines, or measure them side by side without --compare"
         )
 
 

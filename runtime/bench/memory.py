@@ -21,7 +21,7 @@ def peak_bytes() -> int:
 
 
 def reset_peak() -> None:
-    """Forget the peak so far (proc(5), clear_refs); where the kernel does not let us, it stands for the whole process."""
+    """Forget the peak so far (proc(5), clear_refs); where the kernel refuses, it stands for the whole process."""
     try:
         (_SELF / "clear_refs").write_text("5")
     except OSError:

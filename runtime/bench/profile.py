@@ -70,22 +70,28 @@ def summarise(events: Iterable[dict[str, Any]]) -> Profile:
     # What first runs allocate and find out does not count, nor the interrupt that fell upon one block.
     medians = {node: float(np.median(spent[_WARM_UP:] or spent)) for node, spent in times.items()}
     total = sum(medians.values())
-    by_operator: dict[str, list[float]] = defaultdict(list)
-    for (operator, _), ms in medians.items():
-        by_operator[operator].append(ms)
-
-    def row(name: str, nodes: int, ms: float) -> Operator:
-        return Operator(name=name, nodes=nodes, ms=ms, share=ms / total if total else 0.0)
-
-    operators = [row(name, len(spent), sum(spent)) for name, spent in by_operator.items()]
-    layers = [row(f"{node} ({operator})", 1, ms) for (operator, node), ms in medians.items()]
+    operators: dict[str, list[float]] = defaultdict(list)
+    layers: dict[str, list[float]] = defaultdict(list)
+    for (operator, node), ms in medians.items():
+        operators[operator].append(ms)
+        # The export names nodes LAYER/OPERATOR; what onnxruntime made itself has a name of its own.
+        layers[node.rpartition("/")[0] or node].append(ms)
     return Profile(
         blocks=max(0, max(map(len, times.values()), default=0) - _WARM_UP),
         nodes=len(medians),
         ms=total,
-        operators=tuple(sorted(operators, key=lambda one: -one.ms)),
-        layers=tuple(sorted(layers, key=lambda one: -one.ms)[:_LAYERS]),
+        operators=tuple(_rows(operators, total)),
+        layers=tuple(_rows(layers, total)[:_LAYERS]),
     )
+
+
+def _rows(groups: dict[str, list[float]], total: float) -> list[Operator]:
+    """Return a row for each group, the most expensive first."""
+    rows = [
+        Operator(name=name, nodes=len(spent), ms=sum(spent), share=sum(spent) / total if total else 0.0)
+        for name, spent in groups.items()
+    ]
+    return sorted(rows, key=lambda row: -row.ms)
 
 
 def _profiling(kind: type[OrtEngine], folder: Path) -> Any:

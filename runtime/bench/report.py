@@ -129,8 +129,8 @@ class Run(Point):
     """One timed run of one point.
 
     Attributes:
-        path: ``step``, the engine alone on a block in memory; ``strip``, everything that flies: source, ring, radiometry,
-            engine, guards, maps, log and checkpoints.
+        path: ``step``, the engine alone on a block in memory; ``strip``, everything that flies: source, ring,
+            radiometry, engine, guards, maps, log and checkpoints.
         rate: lines a second at which the lines came; None: as fast as they were taken.
         seconds, blocks, lines: measured, warm-up left out.
         lines_per_second: lines / seconds.
@@ -141,7 +141,7 @@ class Run(Point):
         missed: blocks whose labels came later than that.
         dropped: lines that came and were not classified, because the engine did not keep up.
         load_ms: to load the engine; its self-test is not in it.
-        first_block_ms: ``step``: the first step after loading; ``strip``: from the first line to its labels in the maps.
+        first_block_ms: ``step``: the first step after loading; ``strip``: from the first line to its labels in the map.
         memory, energy: see there; ``energy`` is None without a sensor.
         conditions: ``before`` and ``after``: `hyperline.conditions.Conditions`.
     """
@@ -182,14 +182,14 @@ class Operator(Record):
 
 
 class Profile(Record):
-    """Where the time of a step goes, by ONNX Runtime's own profiler, in a pass of its own: it slows every node by a little.
+    """Where the time of a step goes, by ONNX Runtime's own profiler, in a pass of its own: it slows every node.
 
     Attributes:
         blocks: profiled.
         nodes: of the graph.
         ms: of all nodes.
         operators: by kind, the most expensive first.
-        layers: single nodes, the most expensive first; the first 20.
+        layers: by the layer that nodes were exported from, the most expensive first; the first 20.
     """
 
     blocks: Count
@@ -214,7 +214,7 @@ class Bench(Point):
         profile: of the first point, where it was asked for.
     """
 
-    schema_: Literal["hyperline.bench/1"] = Field("hyperline.bench/1", alias="schema")
+    schema_: Literal["hyperline.bench/1"] = Field(default="hyperline.bench/1", alias="schema")
     environment: dict[str, Any]
     lines_per_second: Positive
     latency_ms: Percentiles
@@ -264,7 +264,7 @@ class Comparison(Record):
         faster: ``a`` or ``b``; None where the interval holds 1.
     """
 
-    schema_: Literal["hyperline.bench.compare/1"] = Field("hyperline.bench.compare/1", alias="schema")
+    schema_: Literal["hyperline.bench.compare/1"] = Field(default="hyperline.bench.compare/1", alias="schema")
     environment: dict[str, Any]
     a: Variant
     b: Variant

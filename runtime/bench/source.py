@@ -81,7 +81,7 @@ class MadeUpSource:
 
 
 def made_up_cube(bundle: Bundle, samples: int) -> NDArray[Any]:
-    """Return (line, sample, band) of spectra that the model knows: uint16, as sensors give them, where the values are counts."""
+    """Return (line, sample, band) of spectra that the model knows: uint16, as a sensor's, where they are counts."""
     golden = bundle.golden()
     spectra = golden["lines"][golden["valid"]]  # (pixel, band)
     count = _LINES * samples

@@ -13,7 +13,7 @@ from hyperline.runtime.engines import Engine, Outputs
 
 
 def real_block(bundle: Bundle, samples: int) -> Block:
-    """Return a block of real lines: the golden block's, side by side to ``samples`` samples and padded as a run would."""
+    """Return a block of real lines: the golden block's, side by side to ``samples`` and padded as a run would."""
     golden = bundle.golden()
     padded = -(-samples // bundle.card.sample_multiple) * bundle.card.sample_multiple
     columns = np.arange(padded) % golden["valid"].shape[1]

@@ -103,7 +103,9 @@ class _Point:
 
     @property
     def name(self) -> str:
-        return f"{self.bundle.card.name}, {self.samples} samples, {self.engine} {self.precision}, {self.threads} threads"
+        return (
+            f"{self.bundle.card.name}, {self.samples} samples, {self.engine} {self.precision}, {self.threads} threads"
+        )
 
 
 def run_bench(plan: Plan, say: Callable[[str], None] = lambda _: None, found: Found | None = None) -> Bench:
@@ -264,4 +266,3 @@ class _Measured:
             energy=self._meter.energy(sampler, times.started, times.ended, lines, self._point.samples),
             conditions={"before": asdict(before), "after": asdict(read_conditions())},
         )
-

@@ -4,12 +4,12 @@ Where they come from:
 
 * labels, chips and channels of Orin: kernel, arch/arm64/boot/dts/nvidia/tegra234-p3701.dtsi (AGX Orin) and
   tegra234-p3767.dtsi (Orin Nano, Orin NX); files of a chip: Documentation/hwmon/ina3221.rst;
-* rails of all four and what they cover, thermal zones, throttle alerts, over-current counters, power modes: Jetson Linux
-  Developer Guide r36.3, "Jetson Orin Nano Series, Jetson Orin NX Series and Jetson AGX Orin Series", and r35.2.1, "Jetson
-  Xavier NX Series and Jetson AGX Xavier Series"
+* rails of all four and what they cover, thermal zones, throttle alerts, over-current counters, power modes: Jetson
+  Linux Developer Guide r36.3, "Jetson Orin Nano Series, Jetson Orin NX Series and Jetson AGX Orin Series", and r35.2.1,
+  "Jetson Xavier NX Series and Jetson AGX Xavier Series"
   (https://docs.nvidia.com/jetson/archives/r36.3/DeveloperGuide/SD/PlatformPowerAndPerformance/);
-* Xavier NX under JetPack 4: L4T 32.7.5 Development Guide, "Power Management for Jetson Xavier NX Series and Jetson AGX Xavier
-  Series Devices" (https://docs.nvidia.com/jetson/archives/l4t-archived/l4t-3275/).
+* Xavier NX under JetPack 4: L4T 32.7.5 Development Guide, "Power Management for Jetson Xavier NX Series and Jetson AGX
+  Xavier Series Devices" (https://docs.nvidia.com/jetson/archives/l4t-archived/l4t-3275/).
 """
 
 from __future__ import annotations
@@ -76,13 +76,18 @@ class Tree:
             "# < POWER_MODEL ID=1 NAME=OLD >\n< POWER_MODEL ID=0 NAME=15W >\nCPU_ONLINE CORE_0 1\n"
             "< POWER_MODEL ID=1 NAME=7W >\n< PM_CONFIG DEFAULT=0 >",
         )
-        self.write("etc/nv_tegra_release", "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64")
+        self.write(
+            "etc/nv_tegra_release", "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64"
+        )
         self.write(
             "var/lib/dpkg/status",
             "Package: libc6\nStatus: install ok installed\nVersion: 2.35\n\n"
             "Package: nvidia-jetpack\nStatus: install ok installed\nArchitecture: arm64\nVersion: 6.2+b77\n",
         )
-        self.write("proc/cpuinfo", "processor\t: 0\nFeatures\t: fp asimd asimdhp asimddp\nCPU implementer\t: 0x41\nCPU part\t: 0xd42")
+        self.write(
+            "proc/cpuinfo",
+            "processor\t: 0\nFeatures\t: fp asimd asimdhp asimddp\nCPU implementer\t: 0x41\nCPU part\t: 0xd42",
+        )
 
 
 @pytest.fixture
@@ -141,7 +146,7 @@ def xavier_nx_jetpack4(tree: Tree) -> Tree:
 
 @pytest.fixture
 def server(tree: Tree) -> Tree:
-    """Two packages, as kernel power/powercap/powercap.rst shows them, with a platform and a second view of package 0."""
+    """Two packages, as kernel power/powercap/powercap.rst shows them, a platform, and a second view of package 0."""
 
     def zone(path: str, name: str, microjoules: int, span: int = 262143328850) -> None:
         tree.write(f"sys/class/powercap/{path}/name", name)

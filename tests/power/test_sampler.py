@@ -51,7 +51,7 @@ def test_power_that_rises_is_integrated():
 
 
 def test_a_counter_gives_its_difference_between_the_two_moments():
-    drawn, seconds = measure(Clockwork(joules=lambda now: 1e6 + 40 * now))
+    drawn, _ = measure(Clockwork(joules=lambda now: 1e6 + 40 * now))
     assert drawn.watts == pytest.approx(40.0, rel=0.02)
 
 

@@ -58,5 +58,5 @@ def test_what_differs_in_shape_is_refused_with_both_numbers(bundle, what, change
 
 def test_too_few_pairs_for_an_interval_are_refused_with_a_time_that_would_do(bundle, monkeypatch):
     monkeypatch.setattr(module, "_LEAST_PAIRS", 10**6)
-    with pytest.raises(InputError, match="--seconds \\d+"):
+    with pytest.raises(InputError, match=r"--seconds \d+"):
         compare(side(bundle), side(bundle), 8, 0.01)
