@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from hyperline.nvml import Nvml
 from hyperline.sysfs import folders, read_number, read_text
 
 _GPU = re.compile(r"gpu|gv11b|ga10b|gp10b|gm20b")
@@ -35,8 +36,9 @@ class Conditions:
         governor: of the CPUs' clocks; several with commas.
         cpu_mhz: (lowest, highest) clock among the CPUs; None where no CPU says.
         cpu_mhz_limits: (lowest, highest) that the governor may choose.
-        gpu_mhz: clock of each GPU that has a place in /sys.
-        celsius: temperature by thermal zone or sensor.
+        gpu_mhz: clock of each GPU.
+        gpu_mhz_limits: (lowest, highest) that its governor may choose, where /sys says so.
+        celsius: temperature by thermal zone, sensor or GPU.
         throttled: what holds the machine back now.
         throttle_events: times that something did since the machine started.
     """
@@ -46,42 +48,53 @@ class Conditions:
     cpu_mhz: tuple[float, float] | None
     cpu_mhz_limits: tuple[float, float] | None
     gpu_mhz: dict[str, float]
+    gpu_mhz_limits: dict[str, tuple[float, float]]
     celsius: dict[str, float]
     throttled: tuple[str, ...]
     throttle_events: dict[str, int]
 
 
-def read_conditions(root: Path = Path("/")) -> Conditions:
+def read_conditions(root: Path = Path("/"), nvml: Nvml | None = None) -> Conditions:
     """Look at the machine; some milliseconds.
 
     Args:
         root: of the file system; another one for tests.
+        nvml: the library that knows the discrete GPUs; None leaves them out.
     """
     policies = folders(root / "sys/devices/system/cpu/cpufreq", "policy*")
     governors = {text for one in policies if (text := read_text(one / "scaling_governor"))}
-    limits = [
-        (low, high)
-        for one in policies
-        if (low := read_number(one / "scaling_min_freq")) and (high := read_number(one / "scaling_max_freq"))
-    ]
+    limits = [found for one in policies if (found := _limits(one / "scaling_min_freq", one / "scaling_max_freq", 1e-3))]
     clocks = [1e-3 * khz for one in policies if (khz := read_number(one / "scaling_cur_freq"))]
     clocks = clocks or list(_cpuinfo_clocks(root))
+    gpus = [one for one in folders(root / "sys/class/devfreq", "*") if _GPU.search(one.name)]
+    boards = {f"{gpu.name} {index}": gpu for index, gpu in enumerate(nvml.gpus)} if nvml else {}
+    gpu_mhz = {one.name: 1e-6 * hertz for one in gpus if (hertz := read_number(one / "cur_freq")) is not None}
+    celsius, throttled = dict(_temperatures(root)), list(_throttled(root))
+    for name, gpu in boards.items():
+        assert nvml is not None
+        if (clock := nvml.clock_mhz(gpu)) is not None:
+            gpu_mhz[name] = float(clock)
+        if (temperature := nvml.celsius(gpu)) is not None:
+            celsius[name] = temperature
+        throttled += [f"{name}: {reason}" for reason in nvml.throttling(gpu)]
     return Conditions(
         power_mode=read_power_mode(root),
         governor=",".join(sorted(governors)) or None,
         cpu_mhz=(min(clocks), max(clocks)) if clocks else None,
-        cpu_mhz_limits=(1e-3 * min(low for low, _ in limits), 1e-3 * max(high for _, high in limits))
-        if limits
-        else None,
-        gpu_mhz={
-            one.name: 1e-6 * hertz
-            for one in folders(root / "sys/class/devfreq", "*")
-            if _GPU.search(one.name) and (hertz := read_number(one / "cur_freq")) is not None
+        cpu_mhz_limits=(min(low for low, _ in limits), max(high for _, high in limits)) if limits else None,
+        gpu_mhz=gpu_mhz,
+        gpu_mhz_limits={
+            one.name: found for one in gpus if (found := _limits(one / "min_freq", one / "max_freq", 1e-6))
         },
-        celsius=dict(_temperatures(root)),
-        throttled=tuple(_throttled(root)),
+        celsius=celsius,
+        throttled=tuple(throttled),
         throttle_events=dict(_throttle_events(root)),
     )
+
+
+def _limits(low: Path, high: Path, mhz: float) -> tuple[float, float] | None:
+    least, most = read_number(low), read_number(high)
+    return None if least is None or most is None else (mhz * least, mhz * most)
 
 
 def read_power_mode(root: Path = Path("/")) -> str | None:

@@ -18,9 +18,8 @@ from typing import Any
 
 from hyperline import __version__
 from hyperline.conditions import read_conditions
-from hyperline.errors import HyperlineError
 from hyperline.machine import cpus
-from hyperline.nvml import Nvml
+from hyperline.nvml import Nvml, open_nvml
 from hyperline.power import find_sensors
 from hyperline.sysfs import read_text
 
@@ -51,6 +50,7 @@ def environment(root: Path = Path("/")) -> dict[str, Any]:
         * ``jetson``: {l4t, jetpack}, or None;
         * ``power``: {sensors: [{source, covers, rails}], problems: [text]}.
     """
+    nvml = open_nvml()
     return {
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "hyperline": __version__,
@@ -63,8 +63,8 @@ def environment(root: Path = Path("/")) -> dict[str, Any]:
         "cpu": _cpu(root),
         "memory": _memory(root),
         "load": list(os.getloadavg()),
-        "conditions": asdict(read_conditions(root)),
-        "gpu": _gpu(),
+        "conditions": asdict(read_conditions(root, nvml)),
+        "gpu": _gpu(nvml),
         "cuda_toolkit": _cuda_toolkit(root),
         "jetson": _jetson(root),
         "power": _power(root),
@@ -109,10 +109,8 @@ def _memory(root: Path) -> dict[str, int | None]:
     return {key: held.get(name) for key, name in names.items()}
 
 
-def _gpu() -> dict[str, Any] | None:
-    try:
-        nvml = Nvml()
-    except HyperlineError:
+def _gpu(nvml: Nvml | None) -> dict[str, Any] | None:
+    if nvml is None:
         return None
     return {"driver": nvml.driver, "cuda": nvml.cuda, "devices": [gpu.name for gpu in nvml.gpus]}
 

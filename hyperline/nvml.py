@@ -90,16 +90,19 @@ class Nvml:
             held += [one.usedGpuMemory for one in processes if one.pid == os.getpid() and one.usedGpuMemory]
         return sum(held) if held else None
 
-    def used_bytes(self) -> int:
-        """Return the GPU memory that is taken, by whomever, on all GPUs."""
-        memory = [self._ask("nvmlDeviceGetMemoryInfo", gpu) for gpu in self.gpus]
-        return sum(one.used for one in memory if one is not None)
-
     def _ask(self, name: str, gpu: Gpu, *more: Any) -> Any:
         try:
             return getattr(self._nvml, name)(gpu.handle, *more)
         except (self._nvml.NVMLError, AttributeError):  # boards differ in what they measure
             return None
+
+
+def open_nvml() -> Nvml | None:
+    """Open the library where it is installed and finds a GPU."""
+    try:
+        return Nvml()
+    except HyperlineError:
+        return None
 
 
 def _text(value: Any) -> str:

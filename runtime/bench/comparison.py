@@ -109,7 +109,7 @@ def require_same_shape(a: Side, b: Side) -> None:
         )
 
 
-def ratio_interval(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float]:
+def ratio_interval(a: NDArray[np.float64], b: NDArray[np.float64], resamples: int = _RESAMPLES) -> tuple[float, float]:
     """Return a 95 % interval of median(a) / median(b) by a circular block bootstrap.
 
     Neighbouring pairs share what else the machine was doing, so runs of neighbours are drawn, not single pairs: of the
@@ -118,12 +118,13 @@ def ratio_interval(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[floa
     Args:
         a: (pair,) seconds.
         b: (pair,) seconds.
+        resamples: draws.
     """
     pairs = len(a)
     length = max(1, round(math.sqrt(pairs)))
     generator = np.random.default_rng(_SEED)
-    ratios = np.empty(_RESAMPLES)
-    for place in range(_RESAMPLES):
+    ratios = np.empty(resamples)
+    for place in range(resamples):
         starts = generator.integers(0, pairs, -(-pairs // length))
         drawn = ((starts[:, None] + np.arange(length)) % pairs).reshape(-1)[:pairs]
         ratios[place] = np.median(a[drawn]) / np.median(b[drawn])

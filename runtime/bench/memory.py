@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hyperline.errors import HyperlineError
-from hyperline.nvml import Nvml
+from hyperline.nvml import open_nvml
 
 _SELF = Path("/proc/self")
 
@@ -30,12 +29,10 @@ def reset_peak() -> None:
 
 def device_bytes(engine: str) -> int | None:
     """Return the GPU memory of this process, or None where the engine has none or the driver does not say."""
-    if engine == "ort-cpu":
-        return None
-    try:
-        return Nvml().process_bytes()
-    except HyperlineError:  # a Jetson's GPU takes the machine's memory, which NVML does not count
-        return None
+    nvml = None if engine == "ort-cpu" else open_nvml()
+    return (
+        nvml.process_bytes() if nvml else None
+    )  # a Jetson's GPU takes the machine's memory, which NVML does not count
 
 
 def _status(key: str) -> int:

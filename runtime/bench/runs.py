@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import tempfile
 import time
 from dataclasses import dataclass
@@ -37,7 +36,6 @@ def run_steps(engine: Engine, block: Block, seconds: float, rate: float | None =
     arrived: list[float] = []
     done: list[float] = []
     clock, step = time.perf_counter, engine.step
-    gc.collect()
     start = clock()
     if rate is None:
         end = start + seconds

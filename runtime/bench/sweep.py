@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from hyperline.conditions import Conditions, read_conditions
 from hyperline.environment import environment
 from hyperline.errors import InputError
 from hyperline.machine import cpus
+from hyperline.nvml import open_nvml
 from hyperline.power import Found, PowerSampler
 from hyperline.runtime.bench.energy import Meter, make_meter
 from hyperline.runtime.bench.floor import measure_floor
@@ -164,6 +166,7 @@ class _Measured:
 
     def __init__(self, point: _Point, plan: Plan, meter: Meter, say: Callable[[str], None]) -> None:
         self._point, self._plan, self._meter, self._say = point, plan, meter, say
+        self._nvml = None if point.engine == "ort-cpu" else open_nvml()
         bundle = point.bundle
         self._model = bundle.model(point.precision)
         before = resident_bytes()
@@ -201,16 +204,17 @@ class _Measured:
         engine = self._engine
         assert engine is not None
         engine.reset(self._block.valid.shape[1])
-        before = read_conditions()
+        before = read_conditions(nvml=self._nvml)
         reset_peak()
         with self._meter.sampler() as sampler:
+            gc.collect()  # not in the middle of it
             times = run_steps(engine, self._block, self._plan.seconds + self._plan.warm_up, rate)
             return self._run("step", rate, times, sampler, before, 0, self._load_ms, self._first_ms)
 
     def _strip(self, rate: float | None) -> Run:
         self._engine = None  # the strip loads its own, and only one is to take memory
         point = self._point
-        before = read_conditions()
+        before = read_conditions(nvml=self._nvml)
         reset_peak()
         with self._meter.sampler() as sampler:
             flown = run_whole_strip(
@@ -264,5 +268,5 @@ class _Measured:
             first_block_ms=first_ms,
             memory=memory,
             energy=self._meter.energy(sampler, times.started, times.ended, lines, self._point.samples),
-            conditions={"before": asdict(before), "after": asdict(read_conditions())},
+            conditions={"before": asdict(before), "after": asdict(read_conditions(nvml=self._nvml))},
         )

@@ -68,7 +68,8 @@ class Tree:
             self.write(f"{folder}/scaling_cur_freq", 729600 + 100 * policy)
             self.write(f"{folder}/scaling_min_freq", 729600)
             self.write(f"{folder}/scaling_max_freq", 1510400)
-        self.write("sys/class/devfreq/17000000.gpu/cur_freq", 306000000)
+        for name, hertz in (("cur", 306000000), ("min", 306000000), ("max", 624750000)):
+            self.write(f"sys/class/devfreq/17000000.gpu/{name}_freq", hertz)
         self.write("sys/class/devfreq/15340000.vic/cur_freq", 115200000)
         self.write("var/lib/nvpmodel/status", "pmode:0001")
         self.write(

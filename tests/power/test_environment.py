@@ -34,6 +34,7 @@ def test_a_jetson_is_known_by_board_release_power_mode_clocks_and_rails(orin_nan
     assert conditions["cpu_mhz"] == pytest.approx((729.6, 730.0))
     assert conditions["cpu_mhz_limits"] == pytest.approx((729.6, 1510.4))
     assert conditions["gpu_mhz"] == {"17000000.gpu": 306.0}
+    assert conditions["gpu_mhz_limits"] == {"17000000.gpu": pytest.approx((306.0, 624.75))}
     assert conditions["celsius"]["tj-thermal"] == pytest.approx(48.562) and "cv0-thermal" not in conditions["celsius"]
     (sensor,) = held["power"]["sensors"]
     assert sensor["source"] == "ina3221" and sensor["rails"] == ["VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC"]

@@ -1,10 +1,12 @@
 """GPUs through NVIDIA's library: a stand-in of it, and the real one where it is."""
 
+import os
 import sys
 import types
 
 import pytest
 
+from hyperline.conditions import read_conditions
 from hyperline.errors import HyperlineError, InputError
 from hyperline.nvml import Nvml
 from hyperline.power import find_sensors
@@ -59,6 +61,25 @@ def test_reasons_to_be_slow_are_named_and_having_nothing_to_do_is_none(pynvml):
     nvml = Nvml()
     assert (nvml.driver, nvml.cuda) == ("550.54.15", "12.4")
     assert nvml.throttling(nvml.gpus[0]) == ["power cap"] and nvml.throttling(nvml.gpus[1]) == []
+
+
+def test_clock_temperature_and_throttling_of_a_gpu_are_among_the_conditions(pynvml, tmp_path):
+    pynvml.nvmlDeviceGetClockInfo = lambda handle, kind: {("a", 1): 1980, ("b", 1): 1700}[handle, kind]
+    pynvml.nvmlDeviceGetTemperature = lambda handle, kind: {("a", 0): 41, ("b", 0): 60}[handle, kind]
+    held = read_conditions(tmp_path, Nvml())
+    assert held.gpu_mhz == {"H100 0": 1980.0, "GTX 1080 1": 1700.0}
+    assert held.celsius == {"H100 0": 41.0, "GTX 1080 1": 60.0} and held.throttled == ("H100 0: power cap",)
+
+
+def test_memory_is_that_of_this_process_alone(pynvml):
+    def process(pid, used):
+        return types.SimpleNamespace(pid=pid, usedGpuMemory=used)
+
+    pynvml.nvmlDeviceGetComputeRunningProcesses = lambda handle: {
+        "a": [process(os.getpid(), 100), process(1, 999)],
+        "b": [process(os.getpid(), None)],
+    }[handle]
+    assert Nvml().process_bytes() == 100
 
 
 def test_a_gpu_without_the_package_names_the_extra(monkeypatch, tmp_path):

@@ -18,7 +18,7 @@ def side(bundle, **more):
 def test_a_model_is_as_fast_as_itself(bundle):
     comparison = compare(side(bundle), side(bundle), 8, 0.3)
     assert comparison.interval[0] <= comparison.ratio <= comparison.interval[1]
-    assert comparison.ratio == pytest.approx(1.0, abs=0.15) and comparison.pairs >= 20
+    assert comparison.ratio == pytest.approx(1.0, abs=0.25) and comparison.pairs >= 20
     assert comparison.a.bands == comparison.b.bands == 5
 
 
@@ -36,7 +36,7 @@ def test_the_interval_of_equals_holds_one_as_often_as_it_says():
     for _ in range(60):
         weather = np.repeat(1 + generator.random(10), 30)
         a, b = (weather * (1 + 0.2 * generator.random(300)) for _ in "ab")
-        low, high = ratio_interval(a, b)
+        low, high = ratio_interval(a, b, resamples=300)
         holds += low <= 1 <= high
     assert holds >= 52  # of 60; 95 % are 57
 
