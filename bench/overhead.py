@@ -7,8 +7,8 @@ Two questions, at a sensor's full frame with random weights:
 1. *Cost.* The same blocks are classified with instruments (a time stamp before and after every block, all of them
    kept) and without (one look at the clock for four blocks), in turns of four blocks whose order changes. The same for
    whole strips, with and without the hook that tells when a block is in the maps. The cost is the median ratio of two
-   turns side by side, with a 95 % interval, of the time and of the processor time. Where other work wants the same cores only the
-   latter says something, and with --threads 1 alone: more threads spin while they wait for each other.
+   turns side by side, with a 95 % interval, of the time and of the processor time. Where other work wants the same
+   cores the latter says more, and with --threads 1 alone: more threads spin while they wait for each other.
 2. *Truth.* An independent recorder, a wrapper around engine, source and maps that knows nothing of the bench, keeps its
    own time stamps of the same runs; NumPy's percentiles over all of its values are compared with what the bench says.
 
@@ -52,7 +52,7 @@ from hyperline.runtime.sinks import EnviSink
 from hyperline.runtime.sources import Line
 
 _TURN_BLOCKS = 4
-_STRIP_SECONDS = 3.0
+_STRIP_SECONDS = 1.0
 _COST, _ERROR = 0.01, 0.02
 _NAMES = ("p50", "p90", "p99", "p999", "max")
 

@@ -153,7 +153,7 @@ def _power(bench: Bench) -> Iterator[str]:
             f"power of {energy.covers}, by {energy.source}: {energy.idle_watts:.2f} W at rest, over "
             f"{bench.power.idle_seconds:g} s; mJ a line is what a run took above that"
         )
-    else:
+    elif bench.power.asked:
         yield "no power sensor"
     for problem in bench.power.problems:
         yield f"power: {problem}"

@@ -69,11 +69,12 @@ def make_meter(engines: tuple[str, ...], idle_seconds: float, found: Found | Non
         HyperlineError: a sensor does not answer.
     """
     if not idle_seconds:
-        return Meter((), 0.0, Power(sensors=(), idle_seconds=0.0, problems=()))
+        return Meter((), 0.0, Power(asked=False, sensors=(), idle_seconds=0.0, problems=()))
     found = found or find_sensors()
     on_gpu = any(engine != "ort-cpu" for engine in engines)
     sensors = tuple(sensor for sensor in found.sensors if on_gpu or not sensor.on_gpu)
     power = Power(
+        asked=True,
         sensors=tuple(sensor.source for sensor in sensors),
         idle_seconds=idle_seconds if sensors else 0.0,
         problems=found.problems,

@@ -231,11 +231,13 @@ class Power(Record):
     """Power sensors.
 
     Attributes:
-        sensors: that were read, by kind; empty: no power sensor.
+        asked: whether power was to be measured.
+        sensors: that were read, by kind; empty, though asked for: no power sensor.
         idle_seconds: for which the machine was watched with nothing to do.
         problems: what is there and could not be used, with what to do.
     """
 
+    asked: bool
     sensors: tuple[str, ...]
     idle_seconds: float
     problems: tuple[str, ...]

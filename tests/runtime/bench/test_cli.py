@@ -1,6 +1,8 @@
 """The command: what scripts get, and what people read."""
 
+import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -8,8 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from hyperline.cli.main import hyperline
-from hyperline.power import Found
-from hyperline.runtime.bench import energy, json_schema
+from hyperline.conditions import read_conditions
+from hyperline.power import Found, Sensor
+from hyperline.runtime.bench import energy, json_schema, sweep
+from hyperline.runtime.bench.runs import run_steps
 
 SCHEMA = Path(__file__).resolve().parents[3] / "docs" / "bench.schema.json"
 QUICK = ["--samples", "8", "--threads", "1", "--seconds", "0.05", "--warm-up", "0", "--rate", "400"]
@@ -57,6 +61,43 @@ def test_people_read_speed_latency_memory_and_that_there_is_no_power_sensor(bund
     assert "no power sensor" in said and "root alone may read" in said
     assert "no arithmetic floor" in said and "MiB" in said
     assert " W" not in said and "mJ" not in said
+
+
+def test_people_read_joules_what_they_are_of_and_the_power_at_rest(bundle, monkeypatch):
+    class Bulb(Sensor):
+        source, covers = "bulb", "a bulb"
+        rails = total = ("whole",)
+        on = False
+
+        def read(self):
+            return (10.0 if self.on else 3.0,)
+
+    bulb = Bulb()
+
+    def run(*arguments):
+        bulb.on = True
+        return run_steps(*arguments)
+
+    monkeypatch.setattr(sweep, "run_steps", run)
+    monkeypatch.setattr(energy, "find_sensors", lambda: Found((bulb,), ()))
+    said = invoke(bundle.path, *QUICK, "--idle-seconds", "0.1", "--path", "step")
+    assert "mJ/line" in said and "power of a bulb, by bulb: 3.00 W at rest, over 0.1 s" in said
+    assert "no power sensor" not in said
+    switched_off = invoke(bundle.path, *QUICK, "--path", "step", "--no-power")
+    assert "no power sensor" not in switched_off and "mJ" not in switched_off
+
+
+def test_people_are_warned_of_dropped_lines_and_of_a_machine_that_is_held_back(bundle, monkeypatch):
+    events = itertools.count()
+
+    def throttled(nvml=None):
+        held = read_conditions()
+        return replace(held, throttled=("gpu-throttle-alert 1",), throttle_events={"oc3": next(events)})
+
+    monkeypatch.setattr(sweep, "read_conditions", throttled)
+    said = invoke(bundle.path, *QUICK, "--path", "strip", "--pace", "sensor", "--rate", "1000000", "--seconds", "0.02")
+    assert "lines dropped at 1e+06 lines/s: ort-cpu does not keep up" in said
+    assert "held back in source to maps: gpu-throttle-alert 1, oc3: 1 times" in said
 
 
 def test_a_sweep_shows_one_row_a_point_with_what_varies(bundle, tiny):
