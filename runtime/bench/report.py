@@ -14,9 +14,9 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class Record(BaseModel):
-    """A frozen record without NaN or infinity."""
+    """A frozen record without NaN or infinity. Who reads it must expect keys that are newer than what they know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, populate_by_name=True)
 
 
 class Percentiles(Record):
@@ -282,4 +282,8 @@ Bench.model_rebuild()
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of everything that the command prints."""
     either: TypeAdapter[Bench | Comparison] = TypeAdapter(Bench | Comparison)
-    return either.json_schema(by_alias=True, mode="serialization")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "What hyperline bench --json prints",
+        **either.json_schema(by_alias=True, mode="serialization"),
+    }
