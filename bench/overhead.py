@@ -50,6 +50,7 @@ from hyperline.runtime.blocks import Block
 from hyperline.runtime.engines import Engine, Outputs, load_engine
 from hyperline.runtime.sinks import EnviSink
 from hyperline.runtime.sources import Line
+from hyperline.runtime.writer import Result
 
 _TURN_BLOCKS = 4
 _STRIP_SECONDS = 1.0
@@ -98,6 +99,7 @@ def main() -> None:
         nothing = run_steps(_Nothing(), block, 1.0)  # type: ignore[arg-type]
         alone = 1e6 * nothing.seconds / len(nothing.done)
         say(f"\ninstruments around an engine that does nothing: {alone:.2f} µs a block")
+        say(f"the hook of a strip, from within: {_hook_cost(bundle, options):.2f} µs a block")
         say("\n| percentile, ms | bench | independent recorder | apart |\n|---|---|---|---|")
         pace = f"{options.rate:g} lines/s"
         for name, said, seen in (
@@ -190,6 +192,32 @@ def _strip_cost(bundle: Bundle, options: argparse.Namespace) -> tuple[list[_Spen
         return spent[-1]
 
     return _turns(instrumented, bare, options.seconds)
+
+
+def _hook_cost(bundle: Bundle, options: argparse.Namespace) -> float:
+    """Return the median microseconds that the hook itself takes of a block in flight, the clock around it included."""
+    spent: list[float] = []
+
+    def fly(*arguments: Any, on_written: Callable[[Result, float], None], **named: Any) -> Any:
+        def timed(result: Result, written: float) -> None:
+            start = time.perf_counter()
+            on_written(result, written)
+            spent.append(time.perf_counter() - start)
+
+        return strip.run_strip(*arguments, on_written=timed, **named)
+
+    with mock.patch.object(runs, "run_strip", fly):
+        run_whole_strip(
+            bundle,
+            options.samples,
+            10 * _STRIP_SECONDS,
+            None,
+            engine="ort-cpu",
+            precision="fp32",
+            threads=options.threads,
+            folder=options.maps,
+        )
+    return 1e6 * float(np.median(spent))
 
 
 class _Nothing:

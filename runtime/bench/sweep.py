@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from hyperline.bundle import Bundle
 from hyperline.conditions import Conditions, read_conditions
 from hyperline.environment import environment
-from hyperline.errors import InputError
+from hyperline.errors import HyperlineError, InputError
 from hyperline.machine import cpus
 from hyperline.nvml import open_nvml
 from hyperline.power import Found, PowerSampler
@@ -138,21 +138,21 @@ def run_bench(plan: Plan, say: Callable[[str], None] = lambda _: None, found: Fo
     floors: list[Floor | None] = []
     profile = None
     for point in points:
-        measured = _Measured(point, plan, meter, say)
-        floors.append(measured.floor())
-        runs += measured.runs()
+        floor, more = _measure(point, plan, meter, say)
+        floors.append(floor)
+        runs += more
         if plan.profile and profile is None:
             say(f"{point.name}: profile")
             profile = profile_step(point.engine, point.bundle, point.samples, point.precision, point.threads)
-    first, floor = runs[0], floors[0]
+    first = runs[0]
     keys = ("model", "bundle_sha256", "samples", "bands", "block_lines", "threads", "engine", "precision", "native_ops")
     return Bench(
         **{key: getattr(first, key) for key in keys},
         environment=surroundings,
         lines_per_second=first.lines_per_second,
         latency_ms=first.latency_ms,
-        floor_ratio=floor.ratio if floor else None,
-        floor=floor,
+        floor_ratio=floors[0].ratio if floors[0] else None,
+        floor=floors[0],
         energy=first.energy,
         power=meter.power,
         runs=tuple(runs),
@@ -161,7 +161,13 @@ def run_bench(plan: Plan, say: Callable[[str], None] = lambda _: None, found: Fo
     )
 
 
-class _Measured:
+def _measure(point: _Point, plan: Plan, meter: Meter, say: Callable[[str], None]) -> tuple[Floor | None, list[Run]]:
+    """Measure one point; its engine is gone before the next one takes memory."""
+    loaded = _Loaded(point, plan, meter, say)
+    return loaded.floor(), list(loaded.runs())
+
+
+class _Loaded:
     """One point, its engine loaded."""
 
     def __init__(self, point: _Point, plan: Plan, meter: Meter, say: Callable[[str], None]) -> None:
@@ -228,6 +234,13 @@ class _Measured:
                 folder=self._plan.folder,
             )
             summary = flown.summary
+            if summary.interrupted:
+                raise KeyboardInterrupt  # the strip took it for its end, and the bench is not over
+            if summary.fallbacks or summary.reloads:
+                raise HyperlineError(
+                    f"{point.name}: the engine failed in flight, and what was measured is another one's speed too: "
+                    f"{'; '.join(summary.failures)}"
+                )
             return self._run("strip", rate, flown.times, sampler, before, summary.dropped, None, summary.first_block_ms)
 
     def _run(

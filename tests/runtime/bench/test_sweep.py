@@ -1,10 +1,13 @@
 """Points, paths and paces, and what is said of each."""
 
+from dataclasses import replace
+
 import pytest
 
-from hyperline.errors import InputError
+from hyperline.errors import HyperlineError, InputError
 from hyperline.power import Found, Sensor
-from hyperline.runtime.bench import Plan, run_bench
+from hyperline.runtime.bench import Plan, run_bench, sweep
+from hyperline.runtime.bench.runs import run_whole_strip
 
 
 class Bulb(Sensor):
@@ -111,6 +114,20 @@ def test_a_gpus_sensor_has_no_part_in_what_the_cpu_runs(bundle):
     bulb.on_gpu = True
     bench = run_bench(plan(bundle, paths=("step",), paces=("flat-out",), idle_seconds=0.1), found=Found((bulb,), ()))
     assert bench.energy is None and bench.power.sensors == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [({"interrupted": True}, KeyboardInterrupt), ({"fallbacks": 1, "failures": ("it broke",)}, HyperlineError)],
+)
+def test_a_strip_that_was_broken_off_or_changed_its_engine_is_no_measurement(bundle, monkeypatch, change, error):
+    def fly(*arguments, **named):
+        flown = run_whole_strip(*arguments, **named)
+        return replace(flown, summary=replace(flown.summary, **change))
+
+    monkeypatch.setattr(sweep, "run_whole_strip", fly)
+    with pytest.raises(error):
+        run_bench(plan(bundle, paths=("strip",), paces=("flat-out",)))
 
 
 def test_without_a_sensor_there_is_no_number(bundle):
