@@ -275,9 +275,9 @@ def _strip_truth(bundle: Bundle, options: argparse.Namespace, name: str) -> list
                 yield line
 
     class Sink(EnviSink):
-        def write(self, labels: NDArray[np.uint8], confidence: NDArray[np.float32], *more: Any, **named: Any) -> Any:
+        def write(self, *arguments: Any, **named: Any) -> Any:
             before = self.lines
-            words = super().write(labels, confidence, *more, **named)
+            words = super().write(*arguments, **named)
             written.append((time.perf_counter(), self.lines - before))
             return words
 
