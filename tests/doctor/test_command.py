@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from hyperline.cli.main import hyperline
-from hyperline.doctor import installation
+from hyperline.doctor import installation, network
 from hyperline.plugins import native, onnxruntime_ops
 from hyperline.runtime import engines
 from hyperline.runtime.sources import camera
@@ -79,8 +79,15 @@ def test_a_network_that_would_lose_frames_comes_with_its_fix(monkeypatch):
     assert found["cameras"]["detail"] == "Aravis found; Maker-Model-7 at 127.0.0.1"
     assert found["network of Maker-Model-7"]["ok"], "the loopback takes packets of 64 KiB"
     assert found["network of Maker-Model-7"]["detail"].startswith("lo, packets of 65536 bytes")
-    monkeypatch.setattr(doctor, "_RECEIVE_BYTES", 1 << 40)
-    monkeypatch.setattr(doctor, "_mtu", lambda address: 1500)
+    monkeypatch.setattr(network, "_RECEIVE_BYTES", 1 << 40)
+    monkeypatch.setattr(network, "_JUMBO_BYTES", 100_000)
     _, found = findings()
-    assert "net.core.rmem_max=1099511627776" in found["camera receive buffer"]["fix"]
-    assert "mtu 9000" in found["network of Maker-Model-7"]["fix"]
+    assert "net.core.rmem_max=1099511627776" in found["receive buffer"]["fix"]
+    assert "ip link set lo mtu 100000" in found["network of Maker-Model-7"]["fix"]
+
+
+def test_a_source_that_does_not_answer_is_a_fault_and_exits_with_1(tmp_path):
+    code, found = findings("--source", str(tmp_path / "nowhere.npz"), "--out", str(tmp_path))
+    assert code == 1
+    assert not found[f"source {tmp_path / 'nowhere.npz'}"]["ok"]
+    assert found["engine ort-cpu"]["ok"] and f"disk of {tmp_path}" in found
