@@ -6,9 +6,10 @@
     python tools/results.py --page                 # nothing: the page anew, of what was measured before
 
 Each measurement is a command of this repository. Its output goes, word for word, behind a line with the command and one
-with the day, the commit and the machine, to docs/results/NAME.txt; docs/results/README.md lists all of them, those that this
-machine cannot run too, with what they lack. A figure of code that nobody can look up is worth nothing: with uncommitted
-changes nothing is measured, but for --dirty, which the output then says. A measurement that fails leaves its old output.
+with the day, the commit and the machine, to docs/results/NAME.txt; docs/results/README.md lists all of them, also those
+that this machine cannot run, with what they lack. A figure of code that nobody can look up is worth nothing: with
+uncommitted changes nothing is measured, but for --dirty, which the output then says. A measurement that fails leaves
+its old output.
 """
 
 from __future__ import annotations
@@ -87,10 +88,14 @@ MEASUREMENTS = (
     ),
     Measurement("ops", "The selective scan, beside PyTorch's and ONNX's", "python bench/ops.py", minutes=3),
     Measurement("quantized", "The INT8 layers, beside float32 and ONNX Runtime's own", "python bench/quantized.py"),
-    Measurement("training", "An epoch of training, by implementation of the scan", "python bench/training.py", minutes=2),
+    Measurement(
+        "training", "An epoch of training, by implementation of the scan", "python bench/training.py", minutes=2
+    ),
     Measurement("radiometry", "The radiometry of a line, beside copying it", "python bench/radiometry.py"),
     Measurement("wire", "Receiving a line over TCP", "python bench/wire.py"),
-    Measurement("links", "What dead and slow links cost the loop", "OMP_NUM_THREADS=1 python bench/links.py", minutes=2),
+    Measurement(
+        "links", "What dead and slow links cost the loop", "OMP_NUM_THREADS=1 python bench/links.py", minutes=2
+    ),
     Measurement(
         "guards",
         "What the guards against flipped bits cost at full speed",
@@ -104,11 +109,13 @@ MEASUREMENTS = (
         lacks=_program("arv-fake-gv-camera-0.8", "aravis-tools"),
         minutes=3,
     ),
+    Measurement("gpu", "The CUDA kernels, beside the bytes that they must move", "python bench/gpu_ops.py", lacks=_gpu),
     Measurement(
-        "gpu", "The CUDA kernels, beside the bytes that they must move", "python bench/gpu_ops.py", lacks=_gpu
-    ),
-    Measurement(
-        "accuracy", "Accuracy over seeds, beside shallow baselines", "python bench/accuracy.py", minutes=10, page="accuracy.md"
+        "accuracy",
+        "Accuracy over seeds, beside shallow baselines",
+        "python bench/accuracy.py",
+        minutes=10,
+        page="accuracy.md",
     ),
     Measurement(
         "flight",
@@ -212,18 +219,16 @@ def _changed() -> bool:
 
 
 def _git(*arguments: str) -> str:
-    return subprocess.run(
-        ["git", *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE, check=True
-    ).stdout.strip()
+    return subprocess.run(["git", *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE, check=True).stdout.strip()
 
 
 def page() -> str:
     """Return docs/results/README.md: every measurement, with what is there of it."""
     parts = [
         "# Measured results\n",
-        "Made by `make results` (and `make results LONG=1` for what takes hours). Each output stands as its command printed it, "
-        "with the day, the commit and the machine. Where other work shared the machine, its load says so, and only ratios "
-        "within one output are to be trusted.\n",
+        "Made by `make results` (and `make results LONG=1` for what takes hours). Each output stands as its command "
+        "printed it, with the day, the commit and the machine. Where other work shared the machine, its load says so, "
+        "and only ratios within one output are to be trusted.\n",
     ]
     for one in MEASUREMENTS:
         file = RESULTS / f"{one.name}.txt"

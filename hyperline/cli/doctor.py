@@ -22,8 +22,8 @@ import click
 def doctor(out: Path, source: str | None, as_json: bool) -> None:
     """Look at this machine and installation. Each fault comes with its fix.
 
-    Looks at versions, CPU, clocks, power mode, heat, GPU, native operators, engines, disk, time, network, cameras; takes
-    some seconds. Exits with 1 where nothing can be flown as it is.
+    Looks at versions, CPU, clocks, power mode, heat, GPU, native operators, engines, disk, time, network, cameras;
+    takes some seconds. Exits with 1 where nothing can be flown as it is, or the source does not answer.
     """
     from hyperline.doctor import examine
 

@@ -92,7 +92,10 @@ def _power_sensors(facts: dict[str, Any]) -> Finding:
     if listed:
         return Finding(subject, True, listed + (f"; {problems}" if problems else ""))
     return Finding(
-        subject, False, problems or "no power sensor", "hyperline bench then measures no energy; docs/bench.md has which it reads"
+        subject,
+        False,
+        problems or "no power sensor",
+        "hyperline bench then measures no energy; docs/bench.md has which it reads",
     )
 
 
@@ -102,7 +105,9 @@ def _gpu(facts: dict[str, Any]) -> Finding:
     if gpu is not None:
         parts.append(f"{', '.join(gpu['devices'])}, driver {gpu['driver']}, CUDA up to {gpu['cuda']}")
     if jetson is not None:
-        parts.append(f"{facts['board']}, L4T {jetson['l4t']}, JetPack {jetson['jetpack'] or 'not installed as a package'}")
+        parts.append(
+            f"{facts['board']}, L4T {jetson['l4t']}, JetPack {jetson['jetpack'] or 'not installed as a package'}"
+        )
     if facts["cuda_toolkit"]:
         parts.append(f"CUDA toolkit {facts['cuda_toolkit']}")
     if gpu is not None or jetson is not None:
@@ -124,11 +129,16 @@ def _tensorrt() -> Finding:
         except (OSError, AttributeError):
             continue
         # 10.3.0 is 100300, and 8.6.1 was 8601
-        major, minor = (number // 10000, number // 100 % 100) if number >= 10000 else (number // 1000, number // 100 % 10)
+        major, minor = (
+            (number // 10000, number // 100 % 100) if number >= 10000 else (number // 1000, number // 100 % 10)
+        )
         fits = (major, minor) >= (10, 3)
         return Finding(
             subject, fits, f"{major}.{minor}.{number % 100} ({name})", None if fits else "10.3 or newer, of JetPack 6.2"
         )
     return Finding(
-        subject, False, "no libnvinfer is found", "for engine tensorrt: JetPack 6.2 or newer, or pip install 'hyperline[tensorrt]'"
+        subject,
+        False,
+        "no libnvinfer is found",
+        "for engine tensorrt: JetPack 6.2 or newer, or pip install 'hyperline[tensorrt]'",
     )

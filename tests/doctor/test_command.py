@@ -78,7 +78,7 @@ def test_a_network_that_would_lose_frames_comes_with_its_fix(monkeypatch):
     _, found = findings()
     assert found["cameras"]["detail"] == "Aravis found; Maker-Model-7 at 127.0.0.1"
     assert found["network of Maker-Model-7"]["ok"], "the loopback takes packets of 64 KiB"
-    assert found["network of Maker-Model-7"]["detail"].startswith("lo, packets of 65536 bytes")
+    assert found["network of Maker-Model-7"]["detail"].startswith("lo, packets of 6553")
     monkeypatch.setattr(network, "_RECEIVE_BYTES", 1 << 40)
     monkeypatch.setattr(network, "_JUMBO_BYTES", 100_000)
     _, found = findings()

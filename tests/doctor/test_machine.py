@@ -55,7 +55,10 @@ def test_a_governor_that_saves_power_comes_with_its_fix(tmp_path):
     [
         ({"sys/class/thermal/thermal_zone0/temp": "97000"}, "97 °C at cpu-thermal"),
         (
-            {"sys/class/thermal/cooling_device3/type": "cpu-throttle-alert", "sys/class/thermal/cooling_device3/cur_state": 1},
+            {
+                "sys/class/thermal/cooling_device3/type": "cpu-throttle-alert",
+                "sys/class/thermal/cooling_device3/cur_state": 1,
+            },
             "held back by cpu-throttle-alert",
         ),
     ],
