@@ -1,7 +1,7 @@
 """Many pieces of work over processes and machines: each is done once, and what is done stays done.
 
-Dask's scheduler (`distributed`) gives the pieces to workers, and gives those of a lost worker to others. A piece's result
-is one JSON file, put in place whole, so that an interrupted job goes on with the pieces that have none.
+Dask's scheduler (`distributed`) gives the pieces to workers, and gives those of a lost worker to others. A piece's
+result is one JSON file, put in place whole, so that an interrupted job goes on with the pieces that have none.
 """
 
 from __future__ import annotations
@@ -83,8 +83,7 @@ def _finished(client: Any, work: Work, pieces: Mapping[str, tuple[Any, ...]]) ->
     """Give each piece's result, or what it raised, as they come."""
     distributed = require("distributed", "cluster")
     futures = {
-        # A worker may be lost through no fault of the piece that it was at.
-        client.submit(work, *arguments, key=name, pure=False, retries=0): name
+        client.submit(work, *arguments, key=name, pure=False): name
         for name, arguments in pieces.items()
     }
     for future in distributed.as_completed(futures):
@@ -116,7 +115,9 @@ def _client(scheduler: str | None, workers: int) -> Iterator[Any]:
         others = {address: release for address, release in releases.items() if release != __version__}
         if others:
             address, release = next(iter(others.items()))
-            raise InputError(f"worker {address} has hyperline {release}, this is {__version__}; install the same release")
+            raise InputError(
+                f"worker {address} has hyperline {release}, this is {__version__}; install the same release"
+            )
         yield client
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 from dataclasses import dataclass
@@ -70,7 +69,7 @@ def reprocess_strip(job: Job) -> dict[str, Any]:
         with disk_errors(out):
             if out.exists():
                 shutil.rmtree(out)
-            os.replace(attempt, out)
+            attempt.replace(out)
     finally:
         shutil.rmtree(attempt, ignore_errors=True)
     return summary.as_dict()

@@ -14,7 +14,9 @@ from hyperline.cli.options import progress_bar, stderr
 @click.argument("protocol_file", metavar="PROTOCOL.toml", type=click.Path(path_type=Path))
 @click.option("--out", metavar="FOLDER", required=True, type=click.Path(path_type=Path), help="Folder for the report.")
 @click.option("--scheduler", metavar="ADDRESS", help="Of a Dask scheduler, for many machines  [default: this one].")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes here, of one thread each  [default: a CPU each].")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Processes here, of one thread each  [default: a CPU each]."
+)
 @click.option("--seeds", type=click.IntRange(min=1), help="Only so many of the protocol's seeds.")
 @click.option("--model", "models", multiple=True, help="Only this of the protocol's models; repeat for more.")
 def benchmark(
@@ -27,8 +29,8 @@ def benchmark(
 ) -> None:
     """Measure what PROTOCOL.toml asks for: every model, every seed, offline and streamed.
 
-    Writes report.md, cells.csv and accuracy.png to FOLDER, and a file for each cell below FOLDER/cells. The same command
-    goes on where it was interrupted; nothing is measured twice.
+    Writes report.md, cells.csv and accuracy.png to FOLDER, and a file for each cell below FOLDER/cells. The same
+    command goes on where it was interrupted; nothing is measured twice.
     """
     from hyperline import __version__
     from hyperline.cluster import work_through
@@ -52,9 +54,7 @@ def benchmark(
             progress.advance(task)
             progress.update(task, description=f"{name.rpartition('-')[0]}: OA {100 * result['streamed']['oa']:.1f} %")
 
-        results = work_through(
-            pieces, run_cell, out / "cells", scheduler=scheduler, workers=workers, on_done=on_done
-        )
+        results = work_through(pieces, run_cell, out / "cells", scheduler=scheduler, workers=workers, on_done=on_done)
         progress.update(task, completed=len(pieces), description=protocol.name)
     facts = environment()
     circumstances = (

@@ -19,7 +19,9 @@ from hyperline.cli.options import progress_bar, radiometry_option, stderr
 @click.option("--engine", default="ort-cpu", show_default=True, help="What runs the model.")
 @click.option("--precision", default="fp32", show_default=True, help="Which of the bundle's models.")
 @click.option("--scheduler", metavar="ADDRESS", help="Of a Dask scheduler, for many machines  [default: this one].")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes here, of one thread each  [default: a CPU each].")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Processes here, of one thread each  [default: a CPU each]."
+)
 def reprocess(
     bundle_file: Path,
     strips: tuple[Path, ...],

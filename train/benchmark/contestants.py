@@ -36,9 +36,7 @@ _MAMBAMOE = "Xu et al., MambaMoE, arXiv 2504.20509"
 
 CONTESTANTS: Mapping[str, Contestant] = {
     "mambamoe": Contestant("MambaMoE", _MAMBAMOE),
-    "mambamoe-ugcl-published": Contestant(
-        "MambaMoE, UGCL as published", _MAMBAMOE, train={"ugcl": "published"}
-    ),
+    "mambamoe-ugcl-published": Contestant("MambaMoE, UGCL as published", _MAMBAMOE, train={"ugcl": "published"}),
     "mambamoe-no-ugcl": Contestant("MambaMoE without UGCL", _MAMBAMOE, train={"ugcl": "off"}),
     "mambamoe-no-spectral": Contestant("MambaMoE without spectral expert", _MAMBAMOE, model={"spectral_inner": 0}),
     "svm-mnf": Contestant(

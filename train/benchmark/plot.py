@@ -38,5 +38,7 @@ def accuracy_picture(path: Path, protocol: Protocol, results: Results) -> None:
         axes.invert_yaxis()
         axes.grid(axis="x", linewidth=0.4)
         axes.set_title(experiment.title, loc="left", fontsize=10)
-        axes.set_xlabel("overall accuracy, %: a dot a seed, the bar their mean; grey offline, blue streamed", fontsize=8)
+        axes.set_xlabel(
+            "overall accuracy, %: a dot a seed, the bar their mean; grey offline, blue streamed", fontsize=8
+        )
     save_figure(figure, path)

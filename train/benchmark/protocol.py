@@ -1,17 +1,17 @@
 """The protocol file: what is compared, on which scenes and splits, and what may be concluded from it.
 
-    name = "Indian Pines"
-    role = "reported"                       # or "tuning": settings were chosen on it, and it proves nothing
+name = "Indian Pines"
+role = "reported"                       # or "tuning": settings were chosen on it, and it proves nothing
 
-    [[experiment]]
-    title = "Random pixels"
-    scene = "indian-pines"                  # or a path, from the protocol's folder; labels = "PATH" where it has none
-    split = "random"                        # random | blocks | halves
-    labels_per_class = 15
-    seeds = 10
-    block_lines = 8                         # K of the streamed column
-    models = ["mambamoe", "svm-mnf"]        # the first is what the others are compared with
-    epochs = 60                             # left out: as tuned
+[[experiment]]
+title = "Random pixels"
+scene = "indian-pines"                  # or a path, from the protocol's folder; labels = "PATH" where it has none
+split = "random"                        # random | blocks | halves
+labels_per_class = 15
+seeds = 10
+block_lines = 8                         # K of the streamed column
+models = ["mambamoe", "svm-mnf"]        # the first is what the others are compared with
+epochs = 60                             # left out: as tuned
 """
 
 from __future__ import annotations
@@ -148,7 +148,9 @@ def narrowed(protocol: Protocol, seeds: int | None, models: Sequence[str]) -> Pr
 def _experiment(path: Path, held: _Experiment) -> Experiment:
     unknown = [name for name in held.models if name not in CONTESTANTS]
     if unknown:
-        raise InputError(f"{path}: {held.title}: no model is called {unknown[0]!r}; there are: {', '.join(CONTESTANTS)}")
+        raise InputError(
+            f"{path}: {held.title}: no model is called {unknown[0]!r}; there are: {', '.join(CONTESTANTS)}"
+        )
     if len(set(held.models)) < len(held.models):
         raise InputError(f"{path}: {held.title}: a model is named twice")
     values: dict[str, Any] = dict(held)

@@ -64,7 +64,9 @@ def markdown(protocol: Protocol, results: Results, circumstances: str) -> str:
         results: of every cell, by its name.
         circumstances: command, machine and release.
     """
-    role = "settings were chosen on these scenes" if protocol.role == "tuning" else "no setting was chosen on these scenes"
+    role = (
+        "settings were chosen on these scenes" if protocol.role == "tuning" else "no setting was chosen on these scenes"
+    )
     parts = [f"# {protocol.name}\n", f"{circumstances} Role: {protocol.role}; {role}.\n"]
     for experiment in protocol.experiments:
         parts.append(_experiment(experiment, results))
