@@ -77,7 +77,7 @@ def test_a_scheduler_elsewhere_does_the_same(tmp_path):
 
 def test_a_scheduler_that_does_not_answer_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr("hyperline.cluster._CONNECT_SECONDS", 1)
-    with pytest.raises(InputError, match="no Dask scheduler answers at tcp://127.0.0.1:9"):
+    with pytest.raises(InputError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         work_through(pieces([3], tmp_path), square, tmp_path / "out", scheduler="tcp://127.0.0.1:9")
 
 

@@ -68,9 +68,7 @@ def markdown(protocol: Protocol, results: Results, circumstances: str) -> str:
         "settings were chosen on these scenes" if protocol.role == "tuning" else "no setting was chosen on these scenes"
     )
     parts = [f"# {protocol.name}\n", f"{circumstances} Role: {protocol.role}; {role}.\n"]
-    for experiment in protocol.experiments:
-        parts.append(_experiment(experiment, results))
-    return "\n".join(parts)
+    return "\n".join([*parts, *(_experiment(experiment, results) for experiment in protocol.experiments)])
 
 
 def _experiment(experiment: Experiment, results: Results) -> str:
@@ -78,8 +76,8 @@ def _experiment(experiment: Experiment, results: Results) -> str:
     guard = f", guard band of {first['guard']} pixels" if first["guard"] else ""
     lines = [
         f"## {experiment.title}\n",
-        f"{experiment.split} split of {_scene(experiment)}, {experiment.labels_per_class} labels a class{guard}; mean ± "
-        f"standard deviation over {experiment.seeds} seeds, in % (κ as a fraction). Streamed is in blocks of "
+        f"{experiment.split} split of {_scene(experiment)}, {experiment.labels_per_class} labels a class{guard}; mean "
+        f"± standard deviation over {experiment.seeds} seeds, in % (κ as a fraction). Streamed is in blocks of "
         f"{experiment.block_lines} lines; shallow classifiers are held to the same latency.\n",
         "| | OA offline | OA streamed | AA offline | AA streamed | κ offline | κ streamed | parameters |",
         "|---|---|---|---|---|---|---|---|",
@@ -91,7 +89,8 @@ def _experiment(experiment: Experiment, results: Results) -> str:
     reference, *others = experiment.models
     if others:
         lines += [
-            f"\n{CONTESTANTS[reference].title} less each other, on the same splits, in points of OA with its 95 % interval:\n",
+            f"\n{CONTESTANTS[reference].title} less each other, on the same splits, in points of OA with its 95 % "
+            "interval:\n",
             "| | offline | streamed | streamed against the other offline |",
             "|---|---|---|---|",
         ]
