@@ -116,7 +116,7 @@ def read_protocol(path: Path) -> Protocol:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path}: {place}: {first['msg']}; docs/accuracy.md describes protocol files") from error
+        raise InputError(f"{path}: {place}: {first['msg']}; docs/benchmark.md describes protocol files") from error
     return Protocol(held.name, held.role, tuple(_experiment(path, one) for one in held.experiment))
 
 
