@@ -82,10 +82,7 @@ def work_through(
 def _finished(client: Any, work: Work, pieces: Mapping[str, tuple[Any, ...]]) -> Iterator[tuple[str, Any]]:
     """Give each piece's result, or what it raised, as they come."""
     distributed = require("distributed", "cluster")
-    futures = {
-        client.submit(work, *arguments, key=name, pure=False): name
-        for name, arguments in pieces.items()
-    }
+    futures = {client.submit(work, *arguments, key=name, pure=False): name for name, arguments in pieces.items()}
     for future in distributed.as_completed(futures):
         error = future.exception()
         yield futures[future], error if error is not None else future.result()

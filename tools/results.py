@@ -103,6 +103,12 @@ MEASUREMENTS = (
         minutes=2,
     ),
     Measurement(
+        "overhead",
+        "What the bench's own instruments cost, and whether a recorder of its own agrees",
+        "python bench/overhead.py --threads 2 --seconds 60 --rate 330",
+        minutes=5,
+    ),
+    Measurement(
         "gige",
         "A GigE Vision camera at its highest rate: every frame id accounted for",
         "OMP_NUM_THREADS=1 python bench/gige.py --seconds 60",
