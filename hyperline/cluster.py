@@ -96,7 +96,11 @@ def _client(scheduler: str | None, workers: int) -> Iterator[Any]:
     logging.getLogger("distributed").setLevel(logging.ERROR)  # it tells much about its own work
     if scheduler is None:
         cluster = distributed.LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address="127.0.0.1:0",  # a port of its own, for others may have a cluster here
+            memory_limit=0,
         )
         with cluster, distributed.Client(cluster) as client:
             yield client
