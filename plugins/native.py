@@ -22,7 +22,7 @@ Array = NDArray[Any]
 Float32 = NDArray[np.float32]
 
 OPS_LIBRARY = "libhyperline_ops.so"
-INTERFACE_VERSION = 3
+INTERFACE_VERSION = 4
 
 
 def find_library(name: str) -> Path | None:
