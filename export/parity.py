@@ -197,8 +197,8 @@ def classify(
         uncertain = torch.where(torch.from_numpy(valid), uncertainty(prediction.logits[0]), 0.0)
     logits: NDArray[np.float32] = prediction.logits[0].numpy()
     labels = np.where(valid, logits.argmax(-1) + 1, 0).astype(np.uint8)
-    state = {name: tensor.numpy() for name, tensor in prediction.state.items()}
-    return Answer(labels, logits, uncertain.numpy(), torch.stack(gates, 1).numpy(), state)
+    carried = {name: tensor.numpy() for name, tensor in prediction.state.items()}
+    return Answer(labels, logits, uncertain.numpy(), torch.stack(gates, 1).numpy(), carried)
 
 
 def _initial_state(network: MambaMoE, excerpt: Excerpt, scale: float) -> dict[str, Tensor]:

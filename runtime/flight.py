@@ -26,6 +26,7 @@ from hyperline.runtime.engines import Outputs
 from hyperline.runtime.engines.chain import EngineChain
 from hyperline.runtime.guards import StateGuard
 from hyperline.runtime.links import Links
+from hyperline.runtime.quicklook import Quicklook
 from hyperline.runtime.records import Record
 from hyperline.runtime.ring import WRONG_SIZE, LineRing, Policy, Slot
 from hyperline.runtime.sources import Line, Source
@@ -60,6 +61,7 @@ class LoopOptions:
         self_test_every: blocks between two self-tests on the golden block, which wait for a moment without a line to
             take, but not for more than as many blocks again; 0 for none in flight.
         result_blocks: classified blocks that may wait for the disk.
+        quicklook: whether the strip leaves one.
     """
 
     policy: Policy | None = None
@@ -69,6 +71,7 @@ class LoopOptions:
     guards: bool = True
     self_test_every: int = 500
     result_blocks: int = 64
+    quicklook: bool = True
 
 
 @dataclass
@@ -154,6 +157,7 @@ class Flight:
         correction: SensorCorrection | None = None,
         *,
         links: Links | None = None,
+        quicklook: Quicklook | None = None,
         map_line: int = 0,
         counters: Counters | None = None,
         confusion: NDArray[np.int64] | None = None,
@@ -169,6 +173,7 @@ class Flight:
             options: how to fly.
             correction: of the sensor, for a source of raw lines.
             links: where events go.
+            quicklook: makes it, for a strip that leaves one.
             map_line: line of the map at which the flight begins.
             counters: of a checkpoint, to go on from it; likewise the next three.
             confusion: up to there.
@@ -195,7 +200,7 @@ class Flight:
             options.policy or ("drop-oldest" if paced else "block"),
         )
         self._paced = paced
-        self._links, self._map_line = links, map_line
+        self._links, self._quicklook, self._map_line = links, quicklook, map_line
         self._max_gap = 8 * block if options.max_gap is None else options.max_gap
         interval = block / source.rate if source.rate else float("inf")
         self._patience = interval
@@ -232,11 +237,6 @@ class Flight:
     def samples(self) -> int:
         """Samples of the map."""
         return self._radiometry.samples
-
-    @property
-    def padded_samples(self) -> int:
-        """Samples of a block."""
-        return self._assembler.padded_samples
 
     @property
     def ring(self) -> LineRing:
@@ -398,6 +398,8 @@ class Flight:
     def _classify(self, block: Block, writer: Writer) -> None:
         counters = self.counters
         self._in_flight, self._usable = self._usable, 0
+        # While the block is in the processor's caches.
+        quicklook = self._quicklook.of(block) if self._quicklook is not None else None
         outputs = self._step(block)
         if outputs is None:
             self._flags |= Record.FAILED
@@ -413,7 +415,7 @@ class Flight:
         done = time.perf_counter()
         counters.missed += done - self._arrived > self._deadline
         state = self._copy_state()
-        result = writer.offer(outputs or _no_class(block), state, block.count)
+        result = writer.offer(outputs, state, block.count, quicklook)
         state.release()
         if result is not None:
             result.arrived, result.usable = self._arrived, usable
@@ -525,8 +527,3 @@ class Flight:
                 raise HyperlineError(f"{reason}, {self._failed_in_a_row} blocks in a row; verify the bundle")
             engine.load_state(guard.latest.state)
             return None
-
-
-def _no_class(block: Block) -> Outputs:
-    shape = block.valid.shape
-    return Outputs(np.zeros(shape, np.uint8), np.zeros(shape, np.float32), np.zeros((*shape, 1), np.float32))

@@ -1,4 +1,4 @@
-"""Fly one strip: source -> radiometry -> blocks -> engine -> maps, with every line accounted for."""
+"""Fly one strip: source -> radiometry -> blocks -> engine -> images, with every line accounted for."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ from hyperline.runtime.engines import Engine, engines_from, load_engine
 from hyperline.runtime.engines.chain import EngineChain
 from hyperline.runtime.flight import Counters, Flight, LoopOptions
 from hyperline.runtime.links import Links
-from hyperline.runtime.records import RECORDS, RecordLog
-from hyperline.runtime.sinks import EnviSink
+from hyperline.runtime.quicklook import Quicklook
+from hyperline.runtime.records import RECORDS, RecordLog, refuse_earlier
+from hyperline.runtime.sinks import FILES, EnviSink, run_forms
 from hyperline.runtime.sinks.envi import repair_maps
 from hyperline.runtime.sources import Source
 from hyperline.runtime.sources.files import SceneSource
 from hyperline.runtime.sources.gige import GigeSource
 from hyperline.runtime.watchdog import Stage, Watchdog
-from hyperline.runtime.writer import Result, Writer
+from hyperline.runtime.writer import Result, Writer, image_memory
 from hyperline.sensor import SensorCorrection
 
 SUMMARY = "summary.json"
@@ -40,7 +41,7 @@ PICTURE = "classes.png"
 # A stage that stands still for so long, with something to do, is stuck.
 _STUCK_SECONDS = 5.0
 GEOTIFF = "classes.tif"
-RUN_FILES = (SUMMARY, *EnviSink.FILES, RECORDS, *SLOTS, PICTURE, GEOTIFF, f"{GEOTIFF}.aux.xml")
+RUN_FILES = (SUMMARY, *FILES, RECORDS, *SLOTS, PICTURE, GEOTIFF, f"{GEOTIFF}.aux.xml")
 
 
 @dataclass(frozen=True)
@@ -194,11 +195,13 @@ def run_strip(
         lambda: bundle.intact().golden(),
     )
     samples = correction.model_samples if correction else source.samples
+    forms = run_forms(card, samples, chain.answer, options.quicklook)
     facts = {
         "bundle": bundle.sha256,
         "precision": precision,
         "samples": samples,
         "block_lines": card.block_lines,
+        "images": [form.name for form in forms],
     }
     padded = -(-samples // card.sample_multiple) * card.sample_multiple
     start = (
@@ -214,22 +217,23 @@ def run_strip(
         options,
         correction,
         links=links,
+        quicklook=Quicklook(card, bundle.golden(), padded) if options.quicklook else None,
         map_line=start.lines,
         **start.flight,
     )
-    shape = (card.block_lines, flight.padded_samples)
-    sink = EnviSink(out, card.block_lines, samples, card.class_names, start.lines)
+    sink = EnviSink(out, forms, card.block_lines, start.lines, start.records)
     with sink:
         log, slots = RecordLog(out / RECORDS, start.records), Checkpoints(out, start.slot)
         waits = flight.ring.policy == "block"
         count = options.result_blocks if not waits else 4
-        results = [Result(np.zeros(shape, np.uint8), np.zeros(shape, np.float32)) for _ in range(count)]
+        results = [Result(image_memory(forms, card.block_lines, padded)) for _ in range(count)]
         flight.copies.reserve(count)
         writer = Writer(
             sink,
             log,
             slots,
             results,
+            block_lines=card.block_lines,
             wait=waits,
             serial=start.serial,
             facts=facts,
@@ -380,8 +384,9 @@ def _resume(out: Path, facts: Mapping[str, Any], state_size: int, classes: int) 
         classes: of the model.
 
     Raises:
-        InputError: there is no such checkpoint.
+        InputError: there is no such checkpoint, or an earlier version flew the run.
     """
+    refuse_earlier(out / RECORDS)
     checkpoints = read_checkpoints(out)
     if not checkpoints:
         raise InputError(f"{out} holds no run that can be resumed: none of {', '.join(SLOTS)} is whole")

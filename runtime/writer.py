@@ -1,8 +1,8 @@
-"""What becomes of a classified block: maps, log and checkpoint, in a thread of its own.
+"""What becomes of a classified block: images, log and checkpoint, in a thread of its own.
 
 A disk that is slow, full or read-only must not hold up the loop. The loop hands a block over and goes on; the writer
 keeps what the disk does not take and tries again, and when its memory is full, later blocks are refused: their place in
-the maps is filled with "no class", and they are counted.
+the images is filled with zeros, "no class" in the class map, and they are counted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,7 @@ from hyperline.runtime.checkpoint import Checkpoint, Checkpoints
 from hyperline.runtime.engines import Outputs
 from hyperline.runtime.latency import LatencyHistogram
 from hyperline.runtime.records import Record, RecordLog
-from hyperline.runtime.sinks import EnviSink
+from hyperline.runtime.sinks import EnviSink, ImageForm
 from hyperline.runtime.state_copies import StateCopy
 
 _LOG = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Result:
     """A classified block, in memory that is used again and again.
 
     Attributes:
-        labels, confidence: of the block, padding included.
+        images: what the block adds to each image by its name, padding included, as `EnviSink.write` takes it.
         state: of the engine after it, held until it is in a checkpoint.
         count: lines that belong to the strip.
         skipped: lines before it that were refused.
@@ -50,8 +50,7 @@ class Result:
         facts: for the checkpoint.
     """
 
-    labels: NDArray[np.uint8]
-    confidence: NDArray[np.float32]
+    images: dict[str, NDArray[Any]]
     state: StateCopy | None = None
     count: int = 0
     skipped: int = 0
@@ -62,6 +61,41 @@ class Result:
     flags: int = 0
     taken: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+def image_memory(forms: Sequence[ImageForm], block_lines: int, padded_samples: int) -> dict[str, NDArray[Any]]:
+    """Allocate what a block adds to each image, zeros."""
+    memory: dict[str, NDArray[Any]] = {}
+    for form in forms:
+        shape = (1, form.samples) if form.per_block else (block_lines, padded_samples)
+        memory[form.name] = np.zeros(shape if form.bands == 1 else (*shape, form.bands), form.dtype)
+    return memory
+
+
+def fill(images: Mapping[str, NDArray[Any]], outputs: Outputs | None, scratch: NDArray[np.float32]) -> None:
+    """Copy what an engine says of a block.
+
+    Args:
+        images: memory for it, from `image_memory`.
+        outputs: of the engine; None where no engine could classify the block.
+        scratch: (block_lines, samples) for what is on the way.
+    """
+    if outputs is None:
+        for name in images.keys() - {"quicklook"}:
+            images[name][...] = 0
+        return
+    np.copyto(images["classes"], outputs.labels)
+    np.copyto(images["confidence"], outputs.confidence)
+    # Every engine of a strip runs the same graph, and so gives what the images were made for.
+    if outputs.uncertainty is not None:
+        np.rint(np.multiply(outputs.uncertainty, 255, out=scratch), out=scratch)
+        # A stranger's graph may give anything; what is no number becomes 0.
+        np.fmin(np.fmax(scratch, 0, out=scratch), 255, out=scratch)
+        np.copyto(images["uncertainty"], scratch, casting="unsafe")
+    if outputs.experts is not None:
+        weights = outputs.experts.T  # (expert, scale)
+        # A router that sees no pixel picks experts all the same, for nothing.
+        np.multiply(weights, outputs.labels.any(), out=images["experts"].reshape(weights.shape))
 
 
 class Writer:
@@ -82,6 +116,7 @@ class Writer:
         checkpoints: Checkpoints,
         results: list[Result],
         *,
+        block_lines: int,
         wait: bool,
         serial: int = 0,
         facts: Mapping[str, Any],
@@ -95,6 +130,7 @@ class Writer:
             log: of the blocks.
             checkpoints: slots for state and counters.
             results: the memory for blocks that wait; at least two.
+            block_lines: the most lines of one of them.
             wait: hold the loop up where the disk does not keep up, and fail where it fails: right for a file, which
                 waits, and wrong for a sensor.
             serial: of the checkpoint that was resumed from.
@@ -108,7 +144,10 @@ class Writer:
         self._wait, self._serial, self._on_progress = wait, serial, on_progress
         self._on_written = on_written
         self._facts = facts
-        self._zeros = (np.zeros_like(results[0].labels), np.zeros_like(results[0].confidence))
+        self._block_lines = block_lines
+        self._zeros = {name: np.zeros_like(array) for name, array in results[0].images.items()}
+        self._shares = np.zeros(results[0].images["confidence"].shape, np.float32)
+        self._unlogged: Record | None = None  # of a block that is in the images, and not in the log yet
         self._changed = threading.Condition()
         self._closing = self._stop = False
         self._failure: BaseException | None = None
@@ -132,8 +171,16 @@ class Writer:
         """Blocks that wait for the disk."""
         return len(self._full)
 
-    def offer(self, outputs: Outputs, state: StateCopy, count: int) -> Result | None:
+    def offer(
+        self, outputs: Outputs | None, state: StateCopy, count: int, quicklook: NDArray[np.uint8] | None = None
+    ) -> Result | None:
         """Copy a block; the caller fills in the rest and calls `post`.
+
+        Args:
+            outputs: of the engine; None where no engine could classify it.
+            state: of the engine.
+            count: lines of the block that belong to the strip.
+            quicklook: (block_lines, samples, 3), where the strip leaves one.
 
         Returns:
             None where the block is refused, because the disk does not keep up.
@@ -152,8 +199,9 @@ class Writer:
                 return None
             result = self._free.popleft()
             result.skipped, self._skipped = self._skipped, 0
-        np.copyto(result.labels, outputs.labels)
-        np.copyto(result.confidence, outputs.confidence)
+        fill(result.images, outputs, self._shares)
+        if quicklook is not None:
+            np.copyto(result.images["quicklook"], quicklook)
         result.state = state.hold()
         result.count, result.flags = count, 0
         return result
@@ -208,13 +256,11 @@ class Writer:
 
     def _append(self, result: Result) -> None:
         while result.skipped:  # the place of lines that were refused
-            count = min(result.skipped, len(result.labels))
-            self._block(*self._zeros, count, result.next_index - result.count, (0, 0), Record.UNWRITTEN)
+            count = min(result.skipped, self._block_lines)
+            self._block(self._zeros, count, result.next_index - result.count, (0, 0), Record.UNWRITTEN)
             result.skipped -= count
         if result.count:
-            self._block(
-                result.labels, result.confidence, result.count, result.next_index, result.timestamps, result.flags
-            )
+            self._block(result.images, result.count, result.next_index, result.timestamps, result.flags)
             now = time.perf_counter()
             self.latency.add(now - result.arrived, result.usable)
             self.first_written = self.first_written or now
@@ -233,16 +279,18 @@ class Writer:
 
     def _block(
         self,
-        labels: NDArray[np.uint8],
-        confidence: NDArray[np.float32],
+        images: Mapping[str, NDArray[Any]],
         count: int,
         next_index: int,
         timestamps: tuple[int, int],
         flags: int,
     ) -> None:
-        first = self._sink.lines
-        words = self._sink.write(labels, confidence, count)
-        self._records.append(Record(first, count, next_index, *words, *timestamps, flags))
+        if self._unlogged is None:
+            first = self._sink.lines
+            parts = self._sink.write(images, count)
+            self._unlogged = Record(first, count, next_index, parts, *timestamps, flags)
+        self._records.append(self._unlogged)
+        self._unlogged = None
 
     def sync(self) -> None:
         """Put maps and log on the disk, and then the checkpoint that speaks of them."""

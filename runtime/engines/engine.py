@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +75,13 @@ class Outputs:
 
     def copy(self) -> Outputs:
         """Return a copy that holds beyond the engine's next step."""
-        arrays = {one.name: getattr(self, one.name) for one in fields(self)}
-        return Outputs(**{name: None if array is None else array.copy() for name, array in arrays.items()})
+        return Outputs(
+            self.labels.copy(),
+            self.confidence.copy(),
+            self.logits.copy(),
+            None if self.uncertainty is None else self.uncertainty.copy(),
+            None if self.experts is None else self.experts.copy(),
+        )
 
 
 # No network has as many; a stranger's graph may claim any.
