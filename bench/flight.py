@@ -78,15 +78,16 @@ def main() -> None:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(10))  # and so every thread that is yet to be made
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
-        bundle = _bundle(folder)
+        bundle = made_up_bundle(folder, _BANDS, _CLASSES)
         if options.guards_cost:
             _guards_cost(bundle, options, folder)
         else:
             sys.exit(0 if _fly(bundle, options, folder) else 1)
 
 
-def _bundle(folder: Path) -> Bundle:
-    bundle = full_frame_bundle(folder / "bench.hlb", _BANDS, _CLASSES)
+def made_up_bundle(folder: Path, bands: int, classes: int) -> Bundle:
+    """Export a network with random weights, in float32 and INT8."""
+    bundle = full_frame_bundle(folder / "bench.hlb", bands, classes)
     graph = onnx.load_from_string(bundle.model())
     layers, _ = find_layers(graph)
     int8 = int8_model(graph, layers, {layer.name: 8.0 for layer in layers}).SerializeToString(deterministic=True)

@@ -30,6 +30,7 @@ from hyperline.runtime.quicklook import Quicklook
 from hyperline.runtime.records import Record
 from hyperline.runtime.ring import WRONG_SIZE, LineRing, Policy, Slot
 from hyperline.runtime.sources import Line, Source
+from hyperline.runtime.spectra import ClassSpectra
 from hyperline.runtime.state_copies import StateCopies, StateCopy
 from hyperline.runtime.writer import Writer
 from hyperline.sensor import SensorCorrection, bin_labels
@@ -158,6 +159,7 @@ class Flight:
         *,
         links: Links | None = None,
         quicklook: Quicklook | None = None,
+        spectra: ClassSpectra | None = None,
         map_line: int = 0,
         counters: Counters | None = None,
         confusion: NDArray[np.int64] | None = None,
@@ -174,6 +176,7 @@ class Flight:
             correction: of the sensor, for a source of raw lines.
             links: where events go.
             quicklook: makes it, for a strip that leaves one.
+            spectra: takes those of the classes.
             map_line: line of the map at which the flight begins.
             counters: of a checkpoint, to go on from it; likewise the next three.
             confusion: up to there.
@@ -200,7 +203,7 @@ class Flight:
             options.policy or ("drop-oldest" if paced else "block"),
         )
         self._paced = paced
-        self._links, self._quicklook, self._map_line = links, quicklook, map_line
+        self._links, self._quicklook, self._spectra, self._map_line = links, quicklook, spectra, map_line
         self._max_gap = 8 * block if options.max_gap is None else options.max_gap
         interval = block / source.rate if source.rate else float("inf")
         self._patience = interval
@@ -225,7 +228,7 @@ class Flight:
         self.latest = 0.0
         self.interrupted = True
         self.started = self.first_arrived = self._arrived = 0.0
-        self._before = self.counters.received
+        self._before, self._dropped_before = self.counters.received, self.counters.dropped
         engine = chain.engine
         engine.reset(self._assembler.padded_samples)
         if state is not None:
@@ -419,6 +422,8 @@ class Flight:
         state.release()
         if result is not None:
             result.arrived, result.usable = self._arrived, usable
+            result.waiting = self._ring.waiting
+            result.dropped = counters.dropped - self._dropped_before + self._ring.dropped
             result.next_index = self._next
             result.timestamps = (self._stamps[0], self._stamps[1])
             result.flags = self._flags
@@ -431,6 +436,8 @@ class Flight:
             }
             writer.post(result)
         self._stamps = [0, 0]
+        if self._spectra is not None and outputs is not None:
+            self._spectra.see(block, outputs.labels)
         if self._links is not None:
             if outputs is not None:
                 self._links.offer(self._map_line, outputs.labels, outputs.confidence, block.count)

@@ -32,6 +32,7 @@ from hyperline.runtime.sinks.envi import repair_maps
 from hyperline.runtime.sources import Source
 from hyperline.runtime.sources.files import SceneSource
 from hyperline.runtime.sources.gige import GigeSource
+from hyperline.runtime.spectra import SPECTRA, ClassSpectra
 from hyperline.runtime.watchdog import Stage, Watchdog
 from hyperline.runtime.writer import Result, Writer, image_memory
 from hyperline.sensor import SensorCorrection
@@ -41,7 +42,7 @@ PICTURE = "classes.png"
 # A stage that stands still for so long, with something to do, is stuck.
 _STUCK_SECONDS = 5.0
 GEOTIFF = "classes.tif"
-RUN_FILES = (SUMMARY, *FILES, RECORDS, *SLOTS, PICTURE, GEOTIFF, f"{GEOTIFF}.aux.xml")
+RUN_FILES = (SUMMARY, SPECTRA, *FILES, RECORDS, *SLOTS, PICTURE, GEOTIFF, f"{GEOTIFF}.aux.xml")
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class RunSummary:
         seconds: from the start of the source to the last labels in the maps.
         lines_per_second: lines classified in that time / seconds.
         latency_ms: see ``Latency``; None where nothing was classified.
+        latency_histogram: lines by latency; `LatencyHistogram.merged`.
+        time_line: what the strip did when; `TimeLine.points`.
         first_block_ms: from the arrival of the strip's first line to its labels in the maps; None likewise.
         lines: lines in the map.
         samples: cross-track samples of the map.
@@ -109,6 +112,8 @@ class RunSummary:
     seconds: float
     lines_per_second: float
     latency_ms: Latency | None
+    latency_histogram: dict[str, list[Any]]
+    time_line: list[dict[str, Any]]
     first_block_ms: float | None
     lines: int
     samples: int
@@ -155,7 +160,7 @@ def run_strip(
     on_progress: Callable[[int], None] | None = None,
     on_written: Callable[[Result, float], None] | None = None,
 ) -> RunSummary:
-    """Classify a strip and write its maps and ``summary.json``.
+    """Classify a strip and write its images, ``spectra.json`` and ``summary.json``.
 
     Nothing is written before the source is known to fit the model and the engine has passed its self-test.
     Ctrl-C or SIGTERM ends the run as the end of the source would: the lines taken in so far are classified,
@@ -209,6 +214,8 @@ def run_strip(
     )
     if resume and isinstance(source, SceneSource | GigeSource):
         source = source.starting_at(start.flight["next_index"])
+    golden = bundle.golden()
+    spectra = ClassSpectra(card, golden, padded)
     links = make_links() if make_links else None
     flight = Flight(
         source,
@@ -217,7 +224,8 @@ def run_strip(
         options,
         correction,
         links=links,
-        quicklook=Quicklook(card, bundle.golden(), padded) if options.quicklook else None,
+        quicklook=Quicklook(card, golden, padded) if options.quicklook else None,
+        spectra=spectra,
         map_line=start.lines,
         **start.flight,
     )
@@ -256,6 +264,7 @@ def run_strip(
                 summary = _summary(flight, writer, chain, sink, source, bundle, precision, resume, links)
                 log.close()
                 slots.close()
+                replace_file(out / SPECTRA, (json.dumps(spectra.as_dict()) + "\n").encode())
                 replace_file(out / SUMMARY, (json.dumps(summary.as_dict(), indent=2) + "\n").encode())
     if summary.received != summary.classified + summary.dropped + summary.rejected:
         raise HyperlineError(
@@ -320,6 +329,8 @@ def _summary(
         resumed=resumed,
         seconds=seconds,
         lines_per_second=latency.count / seconds if seconds else 0.0,
+        latency_histogram=latency.merged(),
+        time_line=writer.time_line.points(),
         latency_ms=Latency(*(1e3 * latency.percentile(at) for at in (50, 99, 99.9))) if latency.count else None,
         first_block_ms=first,
         lines=sink.lines,

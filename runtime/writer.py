@@ -25,6 +25,7 @@ from hyperline.runtime.latency import LatencyHistogram
 from hyperline.runtime.records import Record, RecordLog
 from hyperline.runtime.sinks import EnviSink, ImageForm
 from hyperline.runtime.state_copies import StateCopy
+from hyperline.runtime.time_line import TimeLine
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ class Result:
         skipped: lines before it that were refused.
         arrived: when its last line came.
         usable: lines whose latency counts.
+        waiting: lines in the ring when it was classified.
+        dropped: lines dropped until then, in this flight.
         next_index, timestamps, flags: for the record.
         taken: lines taken from the ring so far.
         facts: for the checkpoint.
@@ -56,6 +59,8 @@ class Result:
     skipped: int = 0
     arrived: float = 0.0
     usable: int = 0
+    waiting: int = 0
+    dropped: int = 0
     next_index: int = 0
     timestamps: tuple[int, int] = (0, 0)
     flags: int = 0
@@ -103,6 +108,7 @@ class Writer:
 
     Attributes:
         latency: of lines, from the arrival of a block's last line to its labels in the map.
+        time_line: of the strip, from the writer's start.
         unwritten: lines refused because the disk did not keep up.
         outages: times that the disk began to fail.
         first_written: when the first block was in the maps.
@@ -154,6 +160,7 @@ class Writer:
         self._skipped = 0  # lines refused since the last block that was not
         self._synced = time.monotonic()
         self.latency = LatencyHistogram()
+        self.time_line = TimeLine(time.perf_counter())
         self.unwritten = self.outages = 0
         self.first_written: float | None = None
         self.last_written: float | None = None
@@ -263,6 +270,7 @@ class Writer:
             self._block(result.images, result.count, result.next_index, result.timestamps, result.flags)
             now = time.perf_counter()
             self.latency.add(now - result.arrived, result.usable)
+            self.time_line.add(now, result.usable, now - result.arrived, result.waiting, result.dropped)
             self.first_written = self.first_written or now
             self.last_written = now
             if self._on_written is not None:

@@ -144,8 +144,9 @@ def run(
     Raw lines are corrected as they come, by a file of hyperline radiometry make or by --dark, --white and so on.
 
     DIR gets the images classes, confidence, uncertainty, quicklook and experts (.hdr and .img: ENVI, readable while the
-    strip is flown), summary.json, and classes.png. Ctrl-C ends the strip early and keeps what was flown. After a crash
-    or a power cut, --resume goes on where the last checkpoint was; hyperline repair DIR only makes the images readable.
+    strip is flown), spectra.json, summary.json, and classes.png. Ctrl-C ends the strip early and keeps what was flown.
+    After a crash or a power cut, --resume goes on where the last checkpoint was; hyperline repair DIR only makes the
+    images readable.
     """
     from dataclasses import replace
 
@@ -162,6 +163,7 @@ def run(
     from hyperline.runtime.sources.gige import GigeSource, is_gige
     from hyperline.runtime.sources.transport import is_wire
     from hyperline.runtime.sources.wire import WireSource
+    from hyperline.runtime.spectra import SPECTRA
     from hyperline.runtime.strip import SUMMARY, run_strip
     from hyperline.splits import held_out
 
@@ -216,7 +218,7 @@ def run(
             make_links=make_links,
             on_progress=lambda received: progress.update(task, completed=received),
         )
-    written = [out / name for name in (*FILES, SUMMARY) if (out / name).exists()]
+    written = [out / name for name in (*FILES, SPECTRA, SUMMARY) if (out / name).exists()]
     if picture and summary.lines and scene is not None:  # nobody keeps the lines of a wire
         drawn = draw(out, scene, bundle, summary, console, correction)
         written += [drawn] if drawn else []

@@ -103,8 +103,8 @@ def test_run_writes_maps_summary_and_picture(folder: Path) -> None:
     names = {path.name for path in out.iterdir()}
     assert names == {
         "classes.hdr", "classes.img", "confidence.hdr", "confidence.img", "uncertainty.hdr", "uncertainty.img",
-        "quicklook.hdr", "quicklook.img", "experts.hdr", "experts.img", "summary.json", "classes.png",
-        "blocks.log", "state.0", "state.1", "state.2",
+        "quicklook.hdr", "quicklook.img", "experts.hdr", "experts.img", "summary.json", "spectra.json",
+        "classes.png", "blocks.log", "state.0", "state.1", "state.2",
     }  # fmt: skip
     experts = np.fromfile(out / "experts.img", "<f4").reshape(-1, 4, 3)  # (block, expert, scale)
     assert len(experts) == 4 and np.all((experts > 0).sum(axis=1) == 2) and np.all(experts.sum(axis=1) < 1)

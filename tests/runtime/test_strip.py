@@ -121,6 +121,14 @@ def test_the_summary_on_disk_has_the_keys_that_scripts_rely_on(bundle: Bundle, s
     assert written["latency_ms"]["p999"] <= written["seconds"] * 1e3
     assert 0 < written["first_block_ms"] <= written["seconds"] * 1e3
     assert written["lines_per_second"] == pytest.approx(22 / written["seconds"])
+    assert sum(written["latency_histogram"]["lines"]) == 22
+    assert len(written["latency_histogram"]["edges_ms"]) == len(written["latency_histogram"]["lines"]) + 1
+    (point,) = written["time_line"]
+    assert point["second"] == 0 and point["dropped"] == 0
+    assert written["latency_ms"]["p50"] <= point["latency_ms_max"] * 1.01
+    spectra = json.loads((out / "spectra.json").read_text())
+    assert sum(one["pixels"] for one in spectra["classes"]) <= 6 * 13  # a line of each block
+    assert {len(one[key]) for one in spectra["classes"] for key in ("mean", "std")} == {5}
     not_asked_for = {"classes.png", "classes.tif", "classes.tif.aux.xml"}
     assert {path.name for path in out.iterdir()} == set(RUN_FILES) - not_asked_for
 
