@@ -1,10 +1,11 @@
-"""Time what a run records of a block beside class and confidence, part by part, at the full frame of a sensor.
+"""Count what recording costs of a block beside class and confidence, part by part, at the full frame of a sensor.
 
-    python bench/records.py [--samples 1024] [--bands 224] [--precision int8] [--threads 2] [--seconds 30]
+    python bench/records.py [--samples 1024] [--bands 224] [--precision int8] [--seconds 30]
 
-The step with its uncertainty and experts takes turns with the step without. Everything else is timed between steps, on
-a block that has just been put together line by line, as in flight: for each part the median of what it takes with all
-images less what it takes with the two maps alone. Images go to --folder.
+It counts processor time of one thread, for other work on the machine makes everything else last longer; with all cores
+at work, its share of a step is what recording costs of the throughput. The step with its uncertainty and experts takes
+turns with the step without. All else is counted between steps, on a block that has just been put together line by line,
+as in flight: of each part the median of what all images take less what the two maps alone take. Images go to --folder.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from timing import processor
 
 from hyperline.bundle import Bundle
 from hyperline.bundle.card import OPTIONAL_OUTPUTS
-from hyperline.runtime.bench import stepper, take_turns
+from hyperline.plugins.native import installed_library
+from hyperline.runtime.bench import stepper
 from hyperline.runtime.blocks import Block
 from hyperline.runtime.engines import Outputs, load_engine
 from hyperline.runtime.quicklook import Quicklook
@@ -40,30 +42,38 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1024)
     parser.add_argument("--bands", type=int, default=224)
     parser.add_argument("--precision", choices=["fp32", "int8"], default="int8")
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--folder", type=Path, help="where the images go  [default: a temporary one]")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         bundle = made_up_bundle(Path(folder), options.bands, _CLASSES)
-        whole, bare = (
-            stepper(
-                load_engine("ort-cpu", model, bundle.card, options.threads, options.precision), bundle, options.samples
-            )
-            for model in (bundle.model(options.precision), without_records(bundle.model(options.precision)))
-        )
-        spent = take_turns([whole, bare], options.seconds)
-        step, plain = (float(np.median(times)) for times in spent)
-        # Turns are compared pairwise, so that what else the machine does falls on both.
-        rows = {"uncertainty and experts in the step": float(np.median(np.subtract(*spent)))}
+        model = bundle.model(options.precision)
+        engines = [
+            load_engine("ort-cpu", one, bundle.card, 1, options.precision) for one in (model, without_records(model))
+        ]
+        whole, bare = (stepper(engine, bundle, options.samples) for engine in engines)
+        pairs = []
+        end = time.perf_counter() + options.seconds
+        while time.perf_counter() < end:
+            pairs.append((_spent(whole), _spent(bare)))
+        step, plain = np.median(pairs, axis=0).tolist()
+        # Each pair of turns is compared on its own, so that what else the machine does falls on both.
+        rows = {"uncertainty and experts in the step": float(np.median(np.diff(pairs) * -1))}
         rows |= _parts(bundle, options.samples, options.seconds, whole, Path(folder))
     print(
-        f"{options.samples} samples × {options.bands} bands, {options.precision}, {options.threads} threads; a step "
-        f"takes {1e3 * step:.2f} ms, {1e3 * plain:.2f} without its uncertainty and experts ({len(spent[0])} each)\n"
+        f"{options.samples} samples × {options.bands} bands, {options.precision}; a step takes {1e3 * step:.2f} ms of "
+        f"one processor, {1e3 * plain:.2f} without its uncertainty and experts ({len(pairs)} each); "
         f"{processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n"
     )
     for name, seconds in (*rows.items(), ("together", sum(rows.values()))):
         print(f"{name:44} {1e6 * seconds:7.1f} µs a block  {100 * seconds / plain:5.2f} % of a step")
+
+
+def _spent(run: Callable[[], object]) -> float:
+    """Return the processor time of this thread that a call takes."""
+    began = time.thread_time()
+    run()
+    return time.thread_time() - began
 
 
 def without_records(model: bytes) -> bytes:
@@ -79,11 +89,11 @@ def without_records(model: bytes) -> bytes:
 
 
 def _parts(bundle: Bundle, samples: int, seconds: float, step: Callable[[], Outputs], folder: Path) -> dict[str, float]:
-    """Time what is not part of the step; seconds a block."""
+    """Count what is not part of the step; seconds a block."""
     card, golden = bundle.card, bundle.golden()
     padded = -(-samples // card.sample_multiple) * card.sample_multiple
     columns = np.arange(padded) % golden["valid"].shape[1]
-    lines = golden["lines"][:, columns]
+    lines = np.ascontiguousarray(golden["lines"][:, columns])
     block = Block(np.empty_like(lines), np.ascontiguousarray(golden["valid"][:, columns]), card.block_lines)
     quicklook, spectra = Quicklook(card, golden, padded), ClassSpectra(card, golden, padded)
     outputs = step()
@@ -94,11 +104,11 @@ def _parts(bundle: Bundle, samples: int, seconds: float, step: Callable[[], Outp
     held = {"all": forms, "maps": forms[:2]}
     sinks = {name: EnviSink(folder / name, some, card.block_lines) for name, some in held.items()}
     images = {name: image_memory(some, card.block_lines, padded) for name, some in held.items()}
-    scratch = np.empty(outputs.confidence.shape, np.float32)
+    library = installed_library()
     plain = Outputs(outputs.labels, outputs.confidence, outputs.logits)
 
     def keep(name: str, said: Outputs) -> None:
-        fill(images[name], said, scratch)
+        fill(images[name], said, library)
         if name == "all":
             np.copyto(images[name]["quicklook"], colours)
 
@@ -117,9 +127,7 @@ def _parts(bundle: Bundle, samples: int, seconds: float, step: Callable[[], Outp
         for row in range(card.block_lines):
             np.copyto(block.lines[row], lines[row])
         for name, run in runs.items():
-            began = time.perf_counter()
-            run()
-            spent[name].append(time.perf_counter() - began)
+            spent[name].append(_spent(run))
     for sink in sinks.values():
         sink.close()
     # Few blocks give the spectra a line, so the mean is what a block costs.

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperline.errors import HyperlineError
+from hyperline.plugins.native import NativeLibrary, installed_library
 from hyperline.runtime.checkpoint import Checkpoint, Checkpoints
 from hyperline.runtime.engines import Outputs
 from hyperline.runtime.latency import LatencyHistogram
@@ -77,13 +78,13 @@ def image_memory(forms: Sequence[ImageForm], block_lines: int, padded_samples: i
     return memory
 
 
-def fill(images: Mapping[str, NDArray[Any]], outputs: Outputs | None, scratch: NDArray[np.float32]) -> None:
+def fill(images: Mapping[str, NDArray[Any]], outputs: Outputs | None, library: NativeLibrary | None) -> None:
     """Copy what an engine says of a block.
 
     Args:
         images: memory for it, from `image_memory`.
         outputs: of the engine; None where no engine could classify the block.
-        scratch: (block_lines, samples) for what is on the way.
+        library: of the native operators, if there is one.
     """
     if outputs is None:
         for name in images.keys() - {"quicklook"}:
@@ -93,10 +94,12 @@ def fill(images: Mapping[str, NDArray[Any]], outputs: Outputs | None, scratch: N
     np.copyto(images["confidence"], outputs.confidence)
     # Every engine of a strip runs the same graph, and so gives what the images were made for.
     if outputs.uncertainty is not None:
-        np.rint(np.multiply(outputs.uncertainty, 255, out=scratch), out=scratch)
-        # A stranger's graph may give anything; what is no number becomes 0.
-        np.fmin(np.fmax(scratch, 0, out=scratch), 255, out=scratch)
-        np.copyto(images["uncertainty"], scratch, casting="unsafe")
+        if library is not None:
+            library.shares_as_bytes(outputs.uncertainty, images["uncertainty"])
+        else:
+            # A stranger's graph may give anything; what is no number becomes 0.
+            shares = np.fmin(np.fmax(outputs.uncertainty, 0), 1)
+            np.copyto(images["uncertainty"], shares * np.float32(255) + np.float32(0.5), casting="unsafe")
     if outputs.experts is not None:
         weights = outputs.experts.T  # (expert, scale)
         # A router that sees no pixel picks experts all the same, for nothing.
@@ -152,7 +155,7 @@ class Writer:
         self._facts = facts
         self._block_lines = block_lines
         self._zeros = {name: np.zeros_like(array) for name, array in results[0].images.items()}
-        self._shares = np.zeros(results[0].images["confidence"].shape, np.float32)
+        self._library = installed_library()
         self._unlogged: Record | None = None  # of a block that is in the images, and not in the log yet
         self._changed = threading.Condition()
         self._closing = self._stop = False
@@ -206,7 +209,7 @@ class Writer:
                 return None
             result = self._free.popleft()
             result.skipped, self._skipped = self._skipped, 0
-        fill(result.images, outputs, self._shares)
+        fill(result.images, outputs, self._library)
         if quicklook is not None:
             np.copyto(result.images["quicklook"], quicklook)
         result.state = state.hold()

@@ -150,37 +150,41 @@ void decide(const hyperline_decision& decision) {
     const Floats one = broadcast<Floats>(1.0f);
     for (int64_t start = 0; start < decision.pixels; start += lanes) {
         const int64_t count = least(lanes, decision.pixels - start);
-        Floats sums = one, moments = {};
-        for (int64_t k = 0; k < count; k++) {
-            const int64_t pixel = start + k;
-            const float* const logits = decision.logits + pixel * classes;
-            // The vector at class c; classes that do not exist are out of the question.
-            const auto logits_at = [&](int64_t c) {
-                const int64_t left = classes - c;
-                const Floats here = load_part<false>(logits + c, left);
-                return numbers < static_cast<int32_t>(left) ? here : broadcast<Floats>(-1e30f);
-            };
-            Floats top = logits_at(0);
-            for (int64_t c = lanes; c < classes; c += lanes) top = greater(top, logits_at(c));
-            const float best = reduce(top, greater);
-            Integers place = none;
-            Floats sum = {}, moment = {};
-            for (int64_t c = 0; c < classes; c += lanes) {
-                const Floats here = logits_at(c);
-                place = lesser(place, here == best ? numbers + static_cast<int32_t>(c) : none);
-                const Floats x = here - best;
-                const Floats power = exp2(x * 1.44269504f);
-                sum += power;
-                moment += power * (x < -87.0f ? broadcast<Floats>(-87.0f) : x);  // exp(-87) is as good as 0
+        float totals[lanes], moments[lanes];
+        for (int64_t four = 0; four < count; four += 4) {
+            Floats total[4], moment[4];  // of what is behind the last pixel, those of the last
+            for (int64_t k = 0; k < 4; k++) {
+                const int64_t pixel = start + least(four + k, count - 1);
+                const float* const logits = decision.logits + pixel * classes;
+                // The vector at class c; classes that do not exist are out of the question.
+                const auto logits_at = [&](int64_t c) {
+                    const int64_t left = classes - c;
+                    const Floats here = load_part<false>(logits + c, left);
+                    return numbers < static_cast<int32_t>(left) ? here : broadcast<Floats>(-1e30f);
+                };
+                Floats top = logits_at(0);
+                for (int64_t c = lanes; c < classes; c += lanes) top = greater(top, logits_at(c));
+                const float best = reduce(top, greater);
+                Integers place = none;
+                total[k] = moment[k] = Floats{};
+                for (int64_t c = 0; c < classes; c += lanes) {
+                    const Floats here = logits_at(c);
+                    place = lesser(place, here == best ? numbers + static_cast<int32_t>(c) : none);
+                    const Floats x = here - best;
+                    const Floats power = exp2(x * 1.44269504f);
+                    total[k] += power;
+                    moment[k] += power * (x < -87.0f ? broadcast<Floats>(-87.0f) : x);  // exp(-87) is as good as 0
+                }
+                const int32_t first = reduce(place, lesser);
+                const bool valid = decision.valid[pixel] != 0;
+                decision.labels[pixel] = valid && first < classes ? static_cast<uint8_t>(first + 1) : 0;
             }
-            const int32_t first = reduce(place, lesser);
-            const bool valid = decision.valid[pixel] != 0;
-            decision.labels[pixel] = valid && first < classes ? static_cast<uint8_t>(first + 1) : 0;
-            sums[k] = reduce(sum, plus);
-            moments[k] = reduce(moment, plus);
+            store(totals + four, sums(total[0], total[1], total[2], total[3]));
+            store(moments + four, sums(moment[0], moment[1], moment[2], moment[3]));
         }
-        const Floats confidence = one / sums;
-        const Floats entropy = (log_of(sums) - moments * confidence) / most;
+        for (int64_t k = (count + 3) / 4 * 4; k < lanes; k++) totals[k] = 1.0f, moments[k] = 0.0f;
+        const Floats confidence = one / load<Floats>(totals);
+        const Floats entropy = (log_of(load<Floats>(totals)) - load<Floats>(moments) * confidence) / most;
         const Floats uncertainty = entropy > one ? one : entropy;
         for (int64_t k = 0; k < count; k++) {
             const bool valid = decision.valid[start + k] != 0;
