@@ -35,7 +35,7 @@ class Quicklook:
         black, white = np.percentile(seen, _PERCENTILES, axis=0)
         gain = 255 / np.where(white > black, white - black, 1.0)
         offset = 0.5 - black * gain
-        self._stretch = Stretch(bands, tuple(gain.tolist()), tuple(offset.tolist()))  # type: ignore[arg-type]
+        self._stretch = Stretch(bands, tuple(gain.tolist()), tuple(offset.tolist()))
         self._library = installed_library()
         shape = (card.block_lines, padded_samples)
         self._plane = np.empty(shape, np.float32)

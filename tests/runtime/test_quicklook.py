@@ -1,9 +1,20 @@
 """The quicklook: three bands, stretched as the golden block says, whatever the strip."""
 
 import numpy as np
+import pytest
 
+from hyperline.plugins.native import OPS_LIBRARY, find_library
+from hyperline.runtime import quicklook
 from hyperline.runtime.blocks import Block
 from hyperline.runtime.quicklook import Quicklook
+
+
+@pytest.fixture(params=["native", "numpy"], autouse=True)
+def way(request, monkeypatch):
+    if request.param == "numpy":
+        monkeypatch.setattr(quicklook, "installed_library", lambda: None)
+    elif find_library(OPS_LIBRARY) is None:
+        pytest.skip(f"{OPS_LIBRARY} is not installed")
 
 
 def test_its_bands_are_the_cards_and_its_stretch_is_that_of_the_golden_block(tiny) -> None:
