@@ -95,17 +95,17 @@ def made_up_bundle(folder: Path, bands: int, classes: int) -> Bundle:
     return read_bundle(bundle.path)
 
 
-def _scene(bundle: Bundle) -> Scene:
+def made_up_scene(bundle: Bundle, samples: int) -> Scene:
     """Repeat the golden block over a strip, with noise, as 16-bit counts."""
     lines = bundle.golden()["lines"]
-    rows, columns = np.arange(_LINES) % lines.shape[0], np.arange(_SAMPLES) % lines.shape[1]
-    noise = np.random.default_rng(0).integers(0, 20, (_LINES, _SAMPLES, _BANDS), np.uint16)
+    rows, columns = np.arange(_LINES) % lines.shape[0], np.arange(samples) % lines.shape[1]
+    noise = np.random.default_rng(0).integers(0, 20, (_LINES, samples, lines.shape[2]), np.uint16)
     return Scene("made-up", lines[rows][:, columns].astype(np.uint16) + noise)
 
 
 def _fly(bundle: Bundle, options: argparse.Namespace, folder: Path) -> bool:
     """Fly; return whether all bars are met."""
-    scene = _scene(bundle)
+    scene = made_up_scene(bundle, _SAMPLES)
     source = SceneSource(scene, options.rate, repeat=round(options.seconds * options.rate / _LINES))
     report = options.out.open("w") if options.out else None
     taken = [0]
@@ -175,7 +175,7 @@ def _memory() -> int:
 
 
 def _guards_cost(bundle: Bundle, options: argparse.Namespace, folder: Path) -> None:
-    source = SceneSource(_scene(bundle), repeat=8)
+    source = SceneSource(made_up_scene(bundle, _SAMPLES), repeat=8)
     rates: dict[bool, list[float]] = {True: [], False: []}
     spent: dict[bool, list[float]] = {True: [], False: []}
     end = time.monotonic() + options.seconds

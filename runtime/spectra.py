@@ -17,7 +17,11 @@ _VALUES_A_BLOCK = 1 << 13
 
 
 class ClassSpectra:
-    """Sums over the pixels of each class, of one line of every few blocks."""
+    """Sums over the pixels of each class, of one line of every few blocks.
+
+    Attributes:
+        every: so many blocks give one line.
+    """
 
     def __init__(self, card: Card, golden: Mapping[str, NDArray[Any]], padded_samples: int) -> None:
         """Allocate the sums.
@@ -33,7 +37,7 @@ class ClassSpectra:
         self._sums, self._squares = np.zeros(shape), np.zeros(shape)
         self._pixels = np.zeros(len(card.class_names), np.int64)
         self._origin = golden["lines"][golden["valid"]].mean(axis=0, dtype=np.float64).astype(np.float32)
-        self._every = -(-padded_samples * card.bands // _VALUES_A_BLOCK)
+        self.every = -(-padded_samples * card.bands // _VALUES_A_BLOCK)
         self._blocks = 0
 
     def see(self, block: Block, labels: NDArray[np.uint8]) -> None:
@@ -43,7 +47,7 @@ class ClassSpectra:
             block: as the engine took it.
             labels: (block_lines, samples) that it gave, 0 where not valid.
         """
-        turn, rest = divmod(self._blocks, self._every)
+        turn, rest = divmod(self._blocks, self.every)
         self._blocks += 1
         if rest:
             return
