@@ -358,7 +358,7 @@ class NativeLibrary:
         return fold
 
     def colours(self, lines: Float32, valid: NDArray[np.bool_], stretch: Stretch, colours: NDArray[np.uint8]) -> None:
-        """Make red, green and blue bytes of a block's pixels, 0 where not valid.
+        """Make red, green and blue bytes of a block's pixels, 1 to 255, and 0 where not valid.
 
         Args:
             lines: (block_lines, samples, bands).

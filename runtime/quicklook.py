@@ -12,7 +12,10 @@ from hyperline.bundle.card import Card
 from hyperline.plugins.native import Stretch, installed_library
 from hyperline.runtime.blocks import Block
 
+# Of the golden block, and the bytes that they become. One block has not seen all that a strip will show: there is room
+# for values as far beyond either as a third of what lies between.
 _PERCENTILES = (2, 98)
+_BYTES = (52, 204)
 
 
 class Quicklook:
@@ -27,14 +30,14 @@ class Quicklook:
 
         Args:
             card: of the model, whose ``composite_bands`` are shown.
-            golden: the bundle's golden block; its 2nd percentile of a band is black, its 98th as bright as can be.
+            golden: the bundle's golden block; its 2nd percentile of a band becomes 52, its 98th 204.
             padded_samples: samples of a block.
         """
         bands = card.composite_bands
         seen = golden["lines"][golden["valid"]][:, list(bands)].astype(np.float64)  # (pixel, colour)
-        black, white = np.percentile(seen, _PERCENTILES, axis=0)
-        gain = 255 / np.where(white > black, white - black, 1.0)
-        offset = 0.5 - black * gain
+        dark, bright = np.percentile(seen, _PERCENTILES, axis=0)
+        gain = (_BYTES[1] - _BYTES[0]) / np.where(bright > dark, bright - dark, 1.0)
+        offset = _BYTES[0] + 0.5 - dark * gain
         self._stretch = Stretch(bands, tuple(gain.tolist()), tuple(offset.tolist()))
         self._library = installed_library()
         shape = (card.block_lines, padded_samples)
@@ -42,7 +45,7 @@ class Quicklook:
         self._colours = np.zeros((*shape, 3), np.uint8)
 
     def of(self, block: Block) -> NDArray[np.uint8]:
-        """Return the colours of a block, (block_lines, samples, 3), 0 where not valid; they hold until the next."""
+        """Return the colours of a block, (block_lines, samples, 3), until the next: 1 to 255, 0 where not valid."""
         if self._library is not None:
             self._library.colours(block.lines, block.valid, self._stretch, self._colours)
         else:
@@ -54,6 +57,6 @@ class Quicklook:
         for colour, band in enumerate(stretch.bands):
             np.multiply(block.lines[..., band], np.float32(stretch.gain[colour]), out=plane)
             np.add(plane, np.float32(stretch.offset[colour]), out=plane)
-            np.clip(plane, 0, 255, out=plane)
+            np.clip(plane, 1, 255, out=plane)
             np.multiply(plane, block.valid, out=plane)
             np.copyto(self._colours[..., colour], plane, casting="unsafe")

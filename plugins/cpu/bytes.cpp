@@ -24,7 +24,8 @@ extern "C" int hyperline_colours_of(const hyperline_colours* form, const float* 
         for (int colour = 0; colour < 3; colour++) {
             const float* const value = lines + form->shown[colour];
             __builtin_prefetch(value + kAhead * form->bands);
-            y[colour] = valid[pixel] ? Byte(*value * form->gain[colour] + form->offset[colour]) : uint8_t{0};
+            const uint8_t seen = Byte(*value * form->gain[colour] + form->offset[colour]);
+            y[colour] = !valid[pixel] ? uint8_t{0} : seen > 0 ? seen : uint8_t{1};
         }
     }
     return HYPERLINE_OK;
