@@ -63,9 +63,9 @@ test: lint
 flight: $(STAMP)
 	$(BIN)/python tools/flight_check.py
 
-# Accuracy over seeds; ten minutes on two cores, twenty without a C++ compiler.
+# docs/results: what this machine can measure in a quarter of an hour, and with LONG=1 what takes hours.
 results: $(STAMP)
-	$(BIN)/python bench/accuracy.py
+	$(BIN)/python tools/results.py $(if $(LONG),--long)
 
 # The CPU kernels under the address and undefined-behaviour sanitizers.
 native-asan:

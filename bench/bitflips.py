@@ -95,13 +95,15 @@ class Kept:
     samples: int
     labels: list[NDArray[np.uint8]] = field(default_factory=list)
 
-    def offer(self, outputs: Outputs, state: StateCopy, count: int) -> Result:
-        """Copy a block."""
-        return Result(outputs.labels[:count, : self.samples].copy(), outputs.confidence, count=count)
+    def offer(self, outputs: Outputs | None, state: StateCopy, count: int, quicklook: None) -> Result:
+        """Copy a block's labels; no class where no engine could classify it."""
+        shape = (count, self.samples)
+        labels = np.zeros(shape, np.uint8) if outputs is None else outputs.labels[:count, : self.samples].copy()
+        return Result({"classes": labels}, count=count)
 
     def post(self, result: Result) -> None:
         """Keep it."""
-        self.labels.append(result.labels)
+        self.labels.append(result.images["classes"])
 
 
 class Between:

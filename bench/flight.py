@@ -78,15 +78,16 @@ def main() -> None:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(10))  # and so every thread that is yet to be made
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
-        bundle = _bundle(folder)
+        bundle = made_up_bundle(folder, _BANDS, _CLASSES)
         if options.guards_cost:
             _guards_cost(bundle, options, folder)
         else:
             sys.exit(0 if _fly(bundle, options, folder) else 1)
 
 
-def _bundle(folder: Path) -> Bundle:
-    bundle = full_frame_bundle(folder / "bench.hlb", _BANDS, _CLASSES)
+def made_up_bundle(folder: Path, bands: int, classes: int) -> Bundle:
+    """Export a network with random weights, in float32 and INT8."""
+    bundle = full_frame_bundle(folder / "bench.hlb", bands, classes)
     graph = onnx.load_from_string(bundle.model())
     layers, _ = find_layers(graph)
     int8 = int8_model(graph, layers, {layer.name: 8.0 for layer in layers}).SerializeToString(deterministic=True)
@@ -94,17 +95,17 @@ def _bundle(folder: Path) -> Bundle:
     return read_bundle(bundle.path)
 
 
-def _scene(bundle: Bundle) -> Scene:
+def made_up_scene(bundle: Bundle, samples: int) -> Scene:
     """Repeat the golden block over a strip, with noise, as 16-bit counts."""
     lines = bundle.golden()["lines"]
-    rows, columns = np.arange(_LINES) % lines.shape[0], np.arange(_SAMPLES) % lines.shape[1]
-    noise = np.random.default_rng(0).integers(0, 20, (_LINES, _SAMPLES, _BANDS), np.uint16)
+    rows, columns = np.arange(_LINES) % lines.shape[0], np.arange(samples) % lines.shape[1]
+    noise = np.random.default_rng(0).integers(0, 20, (_LINES, samples, lines.shape[2]), np.uint16)
     return Scene("made-up", lines[rows][:, columns].astype(np.uint16) + noise)
 
 
 def _fly(bundle: Bundle, options: argparse.Namespace, folder: Path) -> bool:
     """Fly; return whether all bars are met."""
-    scene = _scene(bundle)
+    scene = made_up_scene(bundle, _SAMPLES)
     source = SceneSource(scene, options.rate, repeat=round(options.seconds * options.rate / _LINES))
     report = options.out.open("w") if options.out else None
     taken = [0]
@@ -174,7 +175,7 @@ def _memory() -> int:
 
 
 def _guards_cost(bundle: Bundle, options: argparse.Namespace, folder: Path) -> None:
-    source = SceneSource(_scene(bundle), repeat=8)
+    source = SceneSource(made_up_scene(bundle, _SAMPLES), repeat=8)
     rates: dict[bool, list[float]] = {True: [], False: []}
     spent: dict[bool, list[float]] = {True: [], False: []}
     end = time.monotonic() + options.seconds

@@ -22,7 +22,7 @@ from hyperline.bundle.bundle import CARD, MODELS
 from hyperline.errors import HyperlineError
 from hyperline.export.parity import classify
 from hyperline.export.step import export_step, state_tensors
-from hyperline.runtime.bench import bench_bundle, stepper, take_turns
+from hyperline.runtime.bench import Plan, run_bench, stepper, take_turns
 from hyperline.runtime.engines.ort_cpu import OrtCpuEngine
 from hyperline.scenes import Scene
 from hyperline.train.mnf import fit_mnf
@@ -44,7 +44,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bundle = full_frame_bundle(Path(folder) / "bench.hlb", arguments.bands, arguments.classes)
         sizes = {"samples": arguments.samples, "threads": arguments.threads, "seconds": arguments.seconds}
-        report = {"step": bench_bundle(bundle, **sizes).as_dict(), "against_bodies": _against_bodies(bundle, **sizes)}
+        plan = Plan(
+            (bundle,),
+            samples=(arguments.samples,),
+            threads=(arguments.threads,),
+            seconds=arguments.seconds,
+            paths=("step",),
+            paces=("flat-out",),
+            idle_seconds=0.0,
+        )
+        step = run_bench(plan).model_dump(mode="json", by_alias=True)
+        report = {"step": step, "against_bodies": _against_bodies(bundle, **sizes)}
     print(json.dumps(report, indent=2))
 
 

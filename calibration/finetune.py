@@ -262,7 +262,7 @@ class _Stream:
     def answer(self, block: Block) -> Tensor:
         """Take in a block and return its logits (K, W, classes)."""
         logits: Tensor
-        _, _, logits, *following = self.step(*block, *self.state)
+        _, _, logits, _, _, *following = self.step(*block, *self.state)
         self.state = [tensor.detach() for tensor in following]
         return logits
 

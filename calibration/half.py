@@ -41,8 +41,8 @@ _RULES = {
     operator: rule
     for rule, operators in (
         (_Rule.HALF, "Conv Gemm MatMul"),
-        (_Rule.FULL, "Cast ConstantOfShape ExpertGate LayerNormalization ReduceMax ReduceSum Softmax"),
-        (_Rule.FOLLOW, "Add ArgMax Clip Concat Div Greater Mul Pad Pow Relu Reshape Shape Sigmoid"),
+        (_Rule.FULL, "Cast ConstantOfShape ExpertGate LayerNormalization Log LogSoftmax ReduceMax ReduceSum Softmax"),
+        (_Rule.FOLLOW, "Add ArgMax Clip Concat Div Greater Mul Neg Pad Pow Relu Reshape Shape Sigmoid"),
         (_Rule.FOLLOW, "Slice Split Squeeze Sub Sum Tanh Transpose Unsqueeze Where"),
         (_Rule.SCAN, "SelectiveScan"),
     )

@@ -227,8 +227,12 @@ class StepMixture(nn.Module):
         self.widen = Affine(exact.mlp[0], channels)
         self.narrow = Affine(exact.mlp[2], 4 * channels)
 
-    def forward(self, x: Tensor, valid: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mix x (P, C), of which valid (K, W) says what to look at; returns the same shape and the next state."""
+    def forward(self, x: Tensor, valid: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Mix x (P, C), of which valid (K, W) says what to look at.
+
+        Returns:
+            The same shape, the next state, and the experts' weights (1, experts), 0 where one is left out.
+        """
         n = self.ops.norm(x, self.norm)
         weight = valid.reshape(1, -1)  # (1, P)
         weight = weight / weight.sum().clamp(min=1.0)
@@ -242,7 +246,7 @@ class StepMixture(nn.Module):
         scanned, following = self._scan(self.v(n).unflatten(0, (valid.shape[0], -1)), valid, active, state)
         leave = self.own @ gate.reshape(-1, 1) * self.leave
         x = torch.addmm(y, scanned.flatten(0, 1) * F.silu(self.z(n)), leave)
-        return x + self.narrow(_gelu(self.widen(self.ops.norm(x, self.mlp_norm)))), following
+        return x + self.narrow(_gelu(self.widen(self.ops.norm(x, self.mlp_norm)))), following, gate
 
     def _scan(self, v: Tensor, valid: Tensor, active: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
         """Convolve and scan v (K, W, all I and padding); returns (K, W, all I), normalised, and the next state."""
@@ -307,7 +311,7 @@ class StepNetwork(nn.Module):
         self.refine = nn.ModuleList(StepUnit(unit) for unit in network.refine)  # type: ignore[arg-type]
         self.heads = network.heads[:1]
 
-    def forward(self, stem: Tensor, valid: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, stem: Tensor, valid: Tensor, state: State) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Classify.
 
         Args:
@@ -316,19 +320,20 @@ class StepNetwork(nn.Module):
             state: by the names of the network's `state_specs`.
 
         Returns:
-            logits (P, classes), and the next state.
+            logits (P, classes), the experts' weights (scales, experts), the finest scale first, and the next state.
         """
         mask = valid.to(stem.dtype)
         full = self.ops.norm(stem, self.stem_norm, keep=mask.reshape(-1, 1))
         following: dict[str, Tensor] = {}
         level = full
-        levels = []
+        levels, gates = [], []
         for scale, block in enumerate(self.encoder):
             if scale:
                 lift: Any = self.lift[scale - 1]
                 level = self.ops.norm(lift[0](level), lift[1], keep=mask.reshape(-1, 1))
             level, mask = self.ops.pool(level, mask)
-            mixed, carried = block(level, mask, _under(state, f"encoder{scale}"))
+            mixed, carried, gate = block(level, mask, _under(state, f"encoder{scale}"))
+            gates.append(gate)
             following |= {f"encoder{scale}.{key}": tensor for key, tensor in carried.items()}
             levels.append(mixed.unflatten(0, (mask.shape[0], -1)))
         fused: Tensor | None = None
@@ -344,7 +349,7 @@ class StepNetwork(nn.Module):
         seen = _add_doubled(full.unflatten(0, (valid.shape[0], -1)), fused)
         head: Any = self.heads[0]
         logits = head[4](self.ops.norm(head[1](seen.flatten(0, 1)), head[2], silu=True))
-        return logits, {name: following[name] for name in state}
+        return logits, torch.cat(gates), {name: following[name] for name in state}
 
 
 def _scan_of(ops: StepOps, expert: SpatialExpert, direction: Direction, first: int, inputs: int) -> StepScan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -11,12 +12,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hyperline.bundle.card import LABELS_OUTPUT, LINES_INPUT, LOGITS_OUTPUT, VALID_INPUT
+from hyperline.bundle.card import (
+    EXPERTS_OUTPUT,
+    LABELS_OUTPUT,
+    LINES_INPUT,
+    LOGITS_OUTPUT,
+    UNCERTAINTY_OUTPUT,
+    VALID_INPUT,
+)
 from hyperline.errors import HyperlineError
 from hyperline.export.excerpt import Excerpt
 from hyperline.export.step import state_tensors
 from hyperline.plugins.onnxruntime_ops import try_native_ops
 from hyperline.train.model import MambaMoE
+from hyperline.train.ugcl import uncertainty
 
 # Several blocks, because the carried state must be right too; and enough pixels that one label in 10 000, a tie
 # of two classes but for rounding, is not refused.
@@ -25,6 +34,8 @@ _LINES = 96
 MAX_LOGIT_DIFFERENCE = 1e-4
 MAX_STATE_DIFFERENCE = 1e-4
 MIN_EQUAL_LABELS = 0.9999
+# Of numbers from 0 to 1.
+MAX_SHARE_DIFFERENCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -35,12 +46,16 @@ class Parity:
         max_logit_difference: largest absolute difference of a logit.
         max_state_difference: largest difference of a carried value after the last block, relative to the value
             where that is above 1.
+        max_uncertainty_difference: largest difference of a valid pixel's uncertainty.
+        max_expert_difference: largest difference of a weight that a router gives an expert.
         equal_labels: fraction of the valid pixels given the same label.
         pixels: valid pixels compared, each way of running the graph on its own.
     """
 
     max_logit_difference: float
     max_state_difference: float
+    max_uncertainty_difference: float
+    max_expert_difference: float
     equal_labels: float
     pixels: int
 
@@ -56,11 +71,15 @@ class Answer:
     Attributes:
         labels: (line, sample) uint8, 0 where not valid.
         logits: (line, sample, class) float32.
+        uncertainty: (line, sample) float32, 0 where not valid.
+        experts: (block, scale, expert) float32, the weights that the routers give.
         state: carried tensors after the last block, by the names of the network's `state_specs`.
     """
 
     labels: NDArray[np.uint8]
     logits: NDArray[np.float32]
+    uncertainty: NDArray[np.float32]
+    experts: NDArray[np.float32]
     state: Mapping[str, NDArray[np.float32]]
 
 
@@ -83,8 +102,8 @@ def check_parity(network: MambaMoE, model: bytes, excerpt: Excerpt, block_lines:
         block_lines: K.
 
     Raises:
-        HyperlineError: the graph does not run, or a logit or state differs by more than 1e-4, or more than one
-            label in 10 000 differs.
+        HyperlineError: the graph does not run, or a logit, state, uncertainty or weight of an expert differs by more
+            than 1e-4, or more than one label in 10 000 differs.
     """
     total = parity_lines(block_lines)
     if len(excerpt.lines) != total or not excerpt.valid.any():
@@ -119,6 +138,8 @@ def check_parity(network: MambaMoE, model: bytes, excerpt: Excerpt, block_lines:
                 ]
             )
         ),
+        max_uncertainty_difference=float(np.max([np.abs(a.uncertainty - e.uncertainty).max() for e, a in pairs])),
+        max_expert_difference=float(np.max([np.abs(a.experts - e.experts).max() for e, a in pairs])),
         equal_labels=equal / max(pixels, 1),  # nothing compared is no proof
         pixels=pixels,
     )
@@ -126,12 +147,16 @@ def check_parity(network: MambaMoE, model: bytes, excerpt: Excerpt, block_lines:
     if not (
         parity.max_logit_difference <= MAX_LOGIT_DIFFERENCE
         and parity.max_state_difference <= MAX_STATE_DIFFERENCE
+        and parity.max_uncertainty_difference <= MAX_SHARE_DIFFERENCE
+        and parity.max_expert_difference <= MAX_SHARE_DIFFERENCE
         and parity.equal_labels >= MIN_EQUAL_LABELS
     ):
         raise HyperlineError(
             f"the exported graph differs from the trained network: logits by up to "
             f"{parity.max_logit_difference:.3g} (allowed {MAX_LOGIT_DIFFERENCE:g}), states by up to "
-            f"{parity.max_state_difference:.3g} (allowed {MAX_STATE_DIFFERENCE:g}), labels equal on "
+            f"{parity.max_state_difference:.3g} (allowed {MAX_STATE_DIFFERENCE:g}), uncertainties by up to "
+            f"{parity.max_uncertainty_difference:.3g} and experts' weights by up to {parity.max_expert_difference:.3g} "
+            f"(allowed {MAX_SHARE_DIFFERENCE:g}), labels equal on "
             f"{parity.equal_labels:.4%} of {pixels} pixels (at least {MIN_EQUAL_LABELS:.2%}); no bundle was "
             "written. Please report this with the versions of torch, onnx and onnxruntime"
         )
@@ -165,9 +190,15 @@ def classify(
     """
     with torch.inference_mode():
         prediction = network(torch.from_numpy(lines), torch.from_numpy(valid), block_lines, state)
+        gates = [
+            torch.softmax(routing, -1) * active
+            for routing, active in zip(prediction.routing, prediction.active, strict=True)
+        ]
+        uncertain = torch.where(torch.from_numpy(valid), uncertainty(prediction.logits[0]), 0.0)
     logits: NDArray[np.float32] = prediction.logits[0].numpy()
     labels = np.where(valid, logits.argmax(-1) + 1, 0).astype(np.uint8)
-    return Answer(labels, logits, {name: tensor.numpy() for name, tensor in prediction.state.items()})
+    carried = {name: tensor.numpy() for name, tensor in prediction.state.items()}
+    return Answer(labels, logits, uncertain.numpy(), torch.stack(gates, 1).numpy(), carried)
 
 
 def _initial_state(network: MambaMoE, excerpt: Excerpt, scale: float) -> dict[str, Tensor]:
@@ -194,12 +225,20 @@ def _stream(
     """Classify lines with the graph, block by block."""
     tensors = dict(zip(state, state_tensors(network), strict=True))
     carried = {tensors[name].input: tensor.numpy() for name, tensor in state.items()}
-    wanted = [LABELS_OUTPUT, LOGITS_OUTPUT, *(tensor.output for tensor in tensors.values())]
-    labels, logits = [], []
+    fixed = [LABELS_OUTPUT, LOGITS_OUTPUT, UNCERTAINTY_OUTPUT, EXPERTS_OUTPUT]
+    wanted = [*fixed, *(tensor.output for tensor in tensors.values())]
+    answers: list[list[NDArray[Any]]] = [[] for _ in fixed]
     for first in range(0, len(excerpt.lines), block_lines):
         block = slice(first, first + block_lines)
         outputs = session.run(wanted, {LINES_INPUT: excerpt.lines[block], VALID_INPUT: excerpt.valid[block], **carried})
-        labels.append(outputs[0])
-        logits.append(outputs[1])
-        carried = dict(zip(carried, outputs[2:], strict=True))
-    return Answer(np.concatenate(labels), np.concatenate(logits), dict(zip(state, carried.values(), strict=True)))
+        for held, output in zip(answers, outputs, strict=False):
+            held.append(output)
+        carried = dict(zip(carried, outputs[len(fixed) :], strict=True))
+    labels, logits, uncertain, experts = answers
+    return Answer(
+        np.concatenate(labels),
+        np.concatenate(logits),
+        np.concatenate(uncertain),
+        np.stack(experts),
+        dict(zip(state, carried.values(), strict=True)),
+    )

@@ -1,6 +1,7 @@
 """The streaming step as one ONNX graph: a pure function of a block of lines and the carried states.
 
-``(lines, valid, *states) -> (labels, confidence, logits, *next_states)``, with the contract of docs/bundle.md.
+``(lines, valid, *states) -> (labels, confidence, logits, uncertainty, experts, *next_states)``, with the contract of
+docs/bundle.md.
 The two operators stay single nodes of domain ``hyperline``, each with a function body of standard operators.
 
 Shape letters: K lines in a block, W samples, C channels of the network.
@@ -25,9 +26,11 @@ from torch import Tensor, nn
 from hyperline import __version__
 from hyperline.bundle.card import (
     CONFIDENCE_OUTPUT,
+    EXPERTS_OUTPUT,
     LABELS_OUTPUT,
     LINES_INPUT,
     LOGITS_OUTPUT,
+    UNCERTAINTY_OUTPUT,
     VALID_INPUT,
     StateTensor,
 )
@@ -81,16 +84,17 @@ class StreamingStep(nn.Module):
             states: one tensor a carried state, in the order of the network's `state_specs`.
 
         Returns:
-            labels (K, W) uint8, 0 where not valid; confidence (K, W), the softmax of the label, 0 where not
-            valid; logits (K, W, classes); and the next states.
+            labels (K, W) uint8; confidence (K, W), the softmax of the label; logits (K, W, classes); uncertainty
+            (K, W), the entropy of the softmax as a share of its maximum; experts (scales, experts), the weights that
+            the routers give; and the next states. Labels, confidence and uncertainty are 0 where not valid.
         """
         stem = self.ops.centred_linear(lines.flatten(0, 1), self.mean, self.first, self.first_bias)  # (K W, …)
         if self.stem is not None:
             stem = self.stem(stem)
-        logits, following = self.network(stem, valid, dict(zip(self.state_names, states, strict=True)))
+        logits, experts, following = self.network(stem, valid, dict(zip(self.state_names, states, strict=True)))
         logits = logits.unflatten(0, (self.block_lines, -1))
-        labels, confidence = self.ops.decide(logits, valid)
-        return labels, confidence, logits, *following.values()
+        labels, confidence, uncertainty = self.ops.decide(logits, valid)
+        return labels, confidence, logits, uncertainty, experts, *following.values()
 
 
 def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
@@ -158,6 +162,8 @@ def export_step(network: MambaMoE, block_lines: int, class_names: Sequence[str])
                 LABELS_OUTPUT,
                 CONFIDENCE_OUTPUT,
                 LOGITS_OUTPUT,
+                UNCERTAINTY_OUTPUT,
+                EXPERTS_OUTPUT,
                 *(state.output for state in states),
             ],
             external_data=False,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from hyperline.plugins import DOMAIN, FUSED_DOMAIN, FUSED_VERSION, OPS_VERSION
 from hyperline.train.ops import Ops
+from hyperline.train.ugcl import uncertainty
 
 
 class StepOps(Protocol):
@@ -54,7 +55,7 @@ class StepOps(Protocol):
     def pool(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Average 2x2 cells; see `TorchStepOps.pool`."""
 
-    def decide(self, logits: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    def decide(self, logits: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Pick the class; see `TorchStepOps.decide`."""
 
 
@@ -140,10 +141,19 @@ class TorchStepOps:
         cells = x.reshape(half, 2, -1).sum(1).reshape(-1, 2, channels).sum(1)
         return cells / count.clamp(min=1.0).reshape(-1, 1), (count > 0).to(x.dtype)
 
-    def decide(self, logits: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Return labels (K, W) uint8 and confidence (K, W), both 0 where not valid, of logits (K, W, classes)."""
+    def decide(self, logits: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Pick the class of the greatest logit.
+
+        Args:
+            logits: (K, W, classes).
+            valid: (K, W) bool.
+
+        Returns:
+            (K, W) labels uint8, their softmax, and the `uncertainty` of it; all 0 where not valid.
+        """
         index, probability = logits.argmax(dim=-1), torch.softmax(logits, dim=-1).amax(dim=-1)
-        return torch.where(valid, index + 1, 0).to(torch.uint8), torch.where(valid, probability, 0.0)
+        label = torch.where(valid, index + 1, 0).to(torch.uint8)
+        return label, torch.where(valid, probability, 0.0), torch.where(valid, uncertainty(logits), 0.0)
 
 
 class SymbolicStepOps:
@@ -201,10 +211,11 @@ class SymbolicStepOps:
         y, coarse = _emit("Pool", [x, mask], [cells, mask.new_empty(lines // 2, samples // 2)])
         return y, coarse
 
-    def decide(self, logits: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    def decide(self, logits: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Emit ``Decide``."""
-        labels, confidence = _emit("Decide", [logits, valid], [valid.to(torch.uint8), logits[..., 0]])
-        return labels, confidence
+        number = logits[..., 0]
+        labels, confidence, uncertain = _emit("Decide", [logits, valid], [valid.to(torch.uint8), number, number])
+        return labels, confidence, uncertain
 
 
 def _emit(

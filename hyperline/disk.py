@@ -26,6 +26,23 @@ def disk_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+def write_all(file: int, data: bytes | memoryview, offset: int) -> None:
+    """Write at an offset; a disk that fills up takes the first part alone, and says so at the next.
+
+    Args:
+        file: its descriptor.
+        data: what to write.
+        offset: in bytes.
+
+    Raises:
+        OSError: the disk is full or gone.
+    """
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(file, view, offset)
+        view, offset = view[written:], offset + written
+
+
 def replace_file(path: Path, data: bytes) -> None:
     """Put a file in place so that a crash or a loss of power at any time leaves the old file or the new one.
 

@@ -19,7 +19,7 @@ from hyperline.classes import all_names
 from hyperline.errors import InputError
 from hyperline.scenes import Scene, scene_hash
 
-SplitKind = Literal["random", "blocks"]
+SplitKind = Literal["random", "blocks", "halves"]
 
 # A draw of blocks may leave a class without a training pixel; draw again, and keep the draw that serves most.
 _BLOCK_DRAWS = 32
@@ -140,13 +140,63 @@ def block_split(
     return _draw("blocks", labels, best, ~_dilate(best, guard), labels_per_class, seed, block, guard, class_names)
 
 
-def make_split(
-    kind: SplitKind, labels: NDArray[np.uint8], labels_per_class: int, seed: int, class_names: tuple[str, ...]
+def half_split(
+    labels: NDArray[np.uint8],
+    labels_per_class: int,
+    seed: int,
+    guard: int = 4,
+    class_names: tuple[str, ...] = (),
 ) -> Split:
-    """Draw a split by its kind, with the default block and guard."""
+    """Cut the scene in two, train in one half and test in the other, with a guard band between them.
+
+    The cut is along or across track, and either half trains: the seed draws which, and of the four cuts one that
+    gives most classes pixels on both sides is taken.
+
+    Args:
+        labels: (line, sample), 0 = unlabelled.
+        labels_per_class: training pixels of a class, drawn inside the training half.
+        seed: of the draw.
+        guard: width of the guard band in pixels, taken from the test half.
+        class_names: for the warnings.
+
+    Raises:
+        InputError: no labelled pixels, or none that could train or test; a guard wider than half the scene.
+    """
+    lines, samples = labels.shape
+    if not 0 <= guard < min(lines, samples) // 2:
+        raise InputError(f"a guard of {guard} pixels leaves nothing of half of {lines} × {samples} pixels")
+    classes = np.unique(labels[labels > 0])
+    place = np.indices(labels.shape)
+    first = [place[0] < lines // 2, place[1] < samples // 2]
+    cuts = [*first, *(~half for half in first)]
+
+    def served(inside: NDArray[np.bool_]) -> int:
+        outside = ~_dilate(inside, guard)
+        return sum(bool((labels[inside] == one).any() and (labels[outside] == one).any()) for one in classes)
+
+    count = [served(cut) for cut in cuts]
+    best = [cut for cut, classes_served in zip(cuts, count, strict=True) if classes_served == max(count)]
+    inside = best[int(np.random.default_rng([seed, 2]).integers(len(best)))]
+    return _draw("halves", labels, inside, ~_dilate(inside, guard), labels_per_class, seed, 0, guard, class_names)
+
+
+def make_split(
+    kind: SplitKind,
+    labels: NDArray[np.uint8],
+    labels_per_class: int,
+    seed: int,
+    class_names: tuple[str, ...],
+    guard: int | None = None,
+) -> Split:
+    """Draw a split by its kind, with the default block, and guard where none is given."""
     if kind == "random":
+        if guard:
+            raise InputError("a random split has no guard band; leave the guard out, or split by blocks or halves")
         return random_split(labels, labels_per_class, seed, class_names)
-    return block_split(labels, labels_per_class, seed, class_names=class_names)
+    draw = block_split if kind == "blocks" else half_split
+    if guard is None:
+        return draw(labels, labels_per_class, seed, class_names=class_names)
+    return draw(labels, labels_per_class, seed, guard=guard, class_names=class_names)
 
 
 def held_out(scene: Scene, training: Mapping[str, Any]) -> tuple[NDArray[np.uint8] | None, bool]:
@@ -189,11 +239,12 @@ def recorded_split(labels: NDArray[np.uint8], training: Mapping[str, Any]) -> Sp
     recorded = training.get("split", {})
     try:
         kind, asked, seed = recorded["kind"], recorded["labels_per_class"], recorded["seed"]
-        split = (
-            random_split(labels, asked, seed)
-            if kind == "random"
-            else block_split(labels, asked, seed, recorded["block"], recorded["guard"])
-        )
+        if kind == "random":
+            split = random_split(labels, asked, seed)
+        elif kind == "halves":
+            split = half_split(labels, asked, seed, recorded["guard"])
+        else:
+            split = block_split(labels, asked, seed, recorded["block"], recorded["guard"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"the model's record of its split is damaged: {error!r}") from error
     return split if split.hash == recorded.get("hash") else None

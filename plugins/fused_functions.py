@@ -77,7 +77,7 @@ _BODIES = {
         y = Div (total, divisor)
         any = Greater (count, none)
         coarse = Cast <to: int = 1> (any)""",
-    "Decide (logits, valid) => (labels, confidence)": """
+    "Decide (logits, valid) => (labels, confidence, uncertainty)": """
         one = Constant <value_int: int = 1> ()
         no_class = Constant <value_int: int = 0> ()
         none = Constant <value_float: float = 0.0> ()
@@ -88,7 +88,20 @@ _BODIES = {
         labels = Cast <to: int = 2> (label)
         softmax = Softmax <axis: int = -1> (logits)
         probability = ReduceMax <keepdims: int = 0> (softmax, last)
-        confidence = Where (valid, probability, none)""",
+        confidence = Where (valid, probability, none)
+        log_probability = LogSoftmax <axis: int = -1> (logits)
+        terms = Mul (softmax, log_probability)
+        negative_entropy = ReduceSum <keepdims: int = 0> (terms, last)
+        classes = Shape <start: int = -1> (logits)
+        count = Cast <to: int = 1> (classes)
+        two = Constant <value_float: float = 2.0> ()
+        at_least_two = Clip (count, two)
+        greatest = Log (at_least_two)
+        negative_share = Div (negative_entropy, greatest)
+        share = Neg (negative_share)
+        whole = Constant <value_float: float = 1.0> ()
+        rounded = Clip (share, none, whole)
+        uncertainty = Where (valid, rounded, none)""",
 }
 
 

@@ -22,7 +22,7 @@ Array = NDArray[Any]
 Float32 = NDArray[np.float32]
 
 OPS_LIBRARY = "libhyperline_ops.so"
-INTERFACE_VERSION = 3
+INTERFACE_VERSION = 4
 
 
 def find_library(name: str) -> Path | None:
@@ -150,6 +150,38 @@ class ScanGradients:
     delta_bias: Float32
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """Which bands a picture shows, and how: a colour is band · gain + offset, without its fraction, within 0 to 255.
+
+    Attributes:
+        bands: shown red, green and blue.
+        gain, offset: of each.
+    """
+
+    bands: tuple[int, int, int]
+    gain: tuple[float, float, float]
+    offset: tuple[float, float, float]
+
+
+class _Colours(ctypes.Structure):
+    _fields_ = (
+        ("pixels", ctypes.c_int64),
+        ("bands", ctypes.c_int64),
+        ("shown", ctypes.c_int64 * 3),
+        ("gain", ctypes.c_float * 3),
+        ("offset", ctypes.c_float * 3),
+    )
+
+
+def installed_library() -> NativeLibrary | None:
+    """Return the library of this package, or None where there is none that works; whoever loads an engine says why."""
+    try:
+        return NativeLibrary()
+    except HyperlineError:
+        return None
+
+
 class NativeLibrary:
     """``libhyperline_ops``, loaded.
 
@@ -190,6 +222,8 @@ class NativeLibrary:
         self._brief = ctypes.PyDLL(str(found))
         self._brief.hyperline_copy_and_look.argtypes = (pointer, pointer, integer, pointer, pointer)
         self._brief.hyperline_fold.argtypes = (pointer, pointer, integer, pointer)
+        self._brief.hyperline_colours_of.argtypes = (pointer, pointer, pointer, pointer)
+        self._brief.hyperline_shares_as_bytes.argtypes = (integer, pointer, pointer)
         self._library.hyperline_expert_gate.argtypes = (integer, integer, integer, pointer, pointer, pointer)
 
     def __reduce__(self) -> tuple[type[NativeLibrary], tuple[Path]]:
@@ -322,6 +356,41 @@ class NativeLibrary:
             self._check(self._brief.hyperline_fold(addresses[0], addresses[1], min(count, len(pieces)), addresses[2]))
 
         return fold
+
+    def colours(self, lines: Float32, valid: NDArray[np.bool_], stretch: Stretch, colours: NDArray[np.uint8]) -> None:
+        """Make red, green and blue bytes of a block's pixels, 1 to 255, and 0 where not valid.
+
+        Args:
+            lines: (block_lines, samples, bands).
+            valid: (block_lines, samples).
+            stretch: of the bands that are shown.
+            colours: (block_lines, samples, 3), overwritten.
+
+        Raises:
+            InputError: the arrays are not contiguous, of other types, or do not fit each other.
+        """
+        shape = valid.shape
+        fit = lines.shape[:-1] == shape and colours.shape == (*shape, 3) and lines.dtype == np.float32
+        if not fit or not all(array.flags.c_contiguous for array in (lines, valid, colours)):
+            raise InputError(f"lines {lines.shape}, valid {shape} and colours {colours.shape} do not fit each other")
+        bands = lines.shape[-1]
+        form = _Colours(valid.size, bands, stretch.bands, stretch.gain, stretch.offset)
+        self._check(
+            self._brief.hyperline_colours_of(
+                ctypes.byref(form), lines.ctypes.data, valid.ctypes.data, colours.ctypes.data
+            )
+        )
+
+    def shares_as_bytes(self, shares: Float32, target: NDArray[np.uint8]) -> None:
+        """Write numbers from 0 to 1 as the nearest of 0 to 255; what is no number becomes 0.
+
+        Raises:
+            InputError: they are not contiguous arrays of float32 and uint8 of one shape.
+        """
+        fit = shares.shape == target.shape and shares.dtype == np.float32 and target.dtype == np.uint8
+        if not fit or not (shares.flags.c_contiguous and target.flags.c_contiguous):
+            raise InputError(f"shares {shares.shape} {shares.dtype} do not fit bytes {target.shape} {target.dtype}")
+        self._check(self._brief.hyperline_shares_as_bytes(shares.size, shares.ctypes.data, target.ctypes.data))
 
     def _check(self, status: int) -> None:
         if status:

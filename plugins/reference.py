@@ -158,7 +158,7 @@ def pool(x: Array, mask: Array) -> tuple[Float64, Float64]:
     return means.reshape(-1, x.shape[1]), (count > 0).astype(np.float64)
 
 
-def decide(logits: Array, valid: Array) -> tuple[NDArray[np.uint8], Float64]:
+def decide(logits: Array, valid: Array) -> tuple[NDArray[np.uint8], Float64, Float64]:
     """Run ``Decide``.
 
     Args:
@@ -166,11 +166,16 @@ def decide(logits: Array, valid: Array) -> tuple[NDArray[np.uint8], Float64]:
         valid: (...) bool.
 
     Returns:
-        The class of the greatest logit, the first of equals, counted from 1, and its softmax; both 0 where not valid.
+        The class of the greatest logit, the first of equals, counted from 1; its softmax; and the entropy of the
+        softmax as a share of what it is for as many equal classes, two at least. All 0 where not valid.
     """
     logits = np.asarray(logits, np.float64)
-    probability = 1 / np.exp(logits - logits.max(axis=-1, keepdims=True)).sum(axis=-1)
-    return np.where(valid, logits.argmax(axis=-1) + 1, 0).astype(np.uint8), np.where(valid, probability, 0.0)
+    x = logits - logits.max(axis=-1, keepdims=True)
+    total = np.exp(x).sum(axis=-1)
+    entropy = np.log(total) - (x * np.exp(x)).sum(axis=-1) / total
+    uncertainty = entropy / np.log(max(logits.shape[-1], 2))
+    label = np.where(valid, logits.argmax(axis=-1) + 1, 0).astype(np.uint8)
+    return label, np.where(valid, 1 / total, 0.0), np.where(valid, uncertainty, 0.0)
 
 
 def _silu(v: Float64) -> Float64:

@@ -31,6 +31,7 @@ from hyperline.runtime.quicklook import Quicklook
 from hyperline.runtime.records import Record
 from hyperline.runtime.ring import WRONG_SIZE, LineRing, Policy, Slot
 from hyperline.runtime.sources import Line, Source
+from hyperline.runtime.spectra import ClassSpectra
 from hyperline.runtime.state_copies import StateCopies, StateCopy
 from hyperline.runtime.writer import Writer
 from hyperline.sensor import SensorCorrection, bin_labels
@@ -62,6 +63,7 @@ class LoopOptions:
         self_test_every: blocks between two self-tests on the golden block, which wait for a moment without a line to
             take, but not for more than as many blocks again; 0 for none in flight.
         result_blocks: classified blocks that may wait for the disk.
+        quicklook: whether the strip leaves one.
     """
 
     policy: Policy | None = None
@@ -71,6 +73,7 @@ class LoopOptions:
     guards: bool = True
     self_test_every: int = 500
     result_blocks: int = 64
+    quicklook: bool = True
 
 
 @dataclass
@@ -156,6 +159,8 @@ class Flight:
         correction: SensorCorrection | None = None,
         *,
         links: Links | None = None,
+        quicklook: Quicklook | None = None,
+        spectra: ClassSpectra | None = None,
         map_line: int = 0,
         counters: Counters | None = None,
         confusion: NDArray[np.int64] | None = None,
@@ -171,6 +176,8 @@ class Flight:
             options: how to fly.
             correction: of the sensor, for a source of raw lines.
             links: where events go.
+            quicklook: makes it, for a strip that leaves one.
+            spectra: takes those of the classes.
             map_line: line of the map at which the flight begins.
             counters: of a checkpoint, to go on from it; likewise the next three.
             confusion: up to there.
@@ -197,8 +204,8 @@ class Flight:
             options.policy or ("drop-oldest" if paced else "block"),
         )
         self._paced = paced
-        self._links, self._map_line = links, map_line
-        self._shown: tuple[FeedWriter, Quicklook] | None = None
+        self._links, self._quicklook, self._spectra, self._map_line = links, quicklook, spectra, map_line
+        self._feed: FeedWriter | None = None
         self._slowest: float | None = None
         self._max_gap = 8 * block if options.max_gap is None else options.max_gap
         interval = block / source.rate if source.rate else float("inf")
@@ -224,7 +231,7 @@ class Flight:
         self.latest = 0.0
         self.interrupted = True
         self.started = self.first_arrived = self._arrived = 0.0
-        self._before = self.counters.received
+        self._before, self._dropped_before = self.counters.received, self.counters.dropped
         engine = chain.engine
         engine.reset(self._assembler.padded_samples)
         if state is not None:
@@ -236,11 +243,6 @@ class Flight:
     def samples(self) -> int:
         """Samples of the map."""
         return self._radiometry.samples
-
-    @property
-    def padded_samples(self) -> int:
-        """Samples of a block."""
-        return self._assembler.padded_samples
 
     @property
     def ring(self) -> LineRing:
@@ -257,9 +259,9 @@ class Flight:
         slowest, self._slowest = self._slowest, None
         return slowest
 
-    def show(self, feed: FeedWriter, quicklook: Quicklook) -> None:
-        """Show every line from now on."""
-        self._shown = feed, quicklook
+    def show(self, feed: FeedWriter) -> None:
+        """Show every line from now on; the strip has a quicklook."""
+        self._feed = feed
 
     def fly(self, writer: Writer, stop: threading.Event) -> None:
         """Classify until the source ends or ``stop`` is set, then the last, partial block.
@@ -416,6 +418,8 @@ class Flight:
     def _classify(self, block: Block, writer: Writer) -> None:
         counters = self.counters
         self._in_flight, self._usable = self._usable, 0
+        # While the block is in the processor's caches.
+        colours = self._quicklook.of(block) if self._quicklook is not None else None
         outputs = self._step(block)
         if outputs is None:
             self._flags |= Record.FAILED
@@ -432,10 +436,12 @@ class Flight:
         counters.missed += done - self._arrived > self._deadline
         self._slowest = max(self._slowest or 0.0, done - self._arrived)
         state = self._copy_state()
-        result = writer.offer(outputs or _no_class(block), state, block.count)
+        result = writer.offer(outputs, state, block.count, colours)
         state.release()
         if result is not None:
             result.arrived, result.usable = self._arrived, usable
+            result.waiting = self._ring.waiting
+            result.dropped = counters.dropped - self._dropped_before + self._ring.dropped
             result.next_index = self._next
             result.timestamps = (self._stamps[0], self._stamps[1])
             result.flags = self._flags
@@ -448,6 +454,8 @@ class Flight:
             }
             writer.post(result)
         self._stamps = [0, 0]
+        if self._spectra is not None and outputs is not None:
+            self._spectra.see(block, outputs.labels)
         if self._links is not None:
             if outputs is not None:
                 self._links.offer(self._map_line, outputs.labels, outputs.confidence, block.count)
@@ -458,9 +466,8 @@ class Flight:
                 counters.rejected,
                 done - self._arrived,
             )
-        if self._shown is not None:
-            feed, quicklook = self._shown
-            feed.offer(self._map_line, block, quicklook.of(block), outputs or _no_class(block), outputs is None)
+        if self._feed is not None and colours is not None:
+            self._feed.offer(self._map_line, block, colours, outputs)
         self._map_line += block.count
         self._untested += 1
         # The golden block takes less time than a block of the strip, and best while none waits for it.
@@ -547,8 +554,3 @@ class Flight:
                 raise HyperlineError(f"{reason}, {self._failed_in_a_row} blocks in a row; verify the bundle")
             engine.load_state(guard.latest.state)
             return None
-
-
-def _no_class(block: Block) -> Outputs:
-    shape = block.valid.shape
-    return Outputs(np.zeros(shape, np.uint8), np.zeros(shape, np.float32), np.zeros((*shape, 1), np.float32))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 _LEAST, _MOST = 1e-6, 1e4  # seconds
 _STEP = math.log(1.01)
+_MOST_MERGED = 60
 _BINS = math.ceil(math.log(_MOST / _LEAST) / _STEP) + 1
 
 
@@ -33,6 +35,21 @@ class LatencyHistogram:
     def count(self) -> int:
         """Latencies counted."""
         return int(self._counts.sum())
+
+    def merged(self) -> dict[str, list[Any]]:
+        """Return the counts from the shortest latency to the longest, in at most 60 bins.
+
+        Returns:
+            ``edges_ms``, one more than bins, each so many times the one before; and ``lines``, the count of each bin.
+        """
+        held = np.flatnonzero(self._counts)
+        if not held.size:
+            return {"edges_ms": [], "lines": []}
+        first, last = int(held[0]), int(held[-1]) + 1
+        width = -(-(last - first) // _MOST_MERGED)
+        starts = np.arange(first, last, width)
+        edges = 1e3 * _LEAST * np.exp(np.append(starts, starts[-1] + width) * _STEP)
+        return {"edges_ms": edges.tolist(), "lines": np.add.reduceat(self._counts[:last], starts).tolist()}
 
     def percentile(self, percent: float) -> float:
         """Return the latency in seconds that so many per cent stay below, to one per cent; 0 of none."""

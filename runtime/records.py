@@ -1,7 +1,7 @@
-"""The log of a strip: one record a block, appended, each with the checksums of what the block added to the maps.
+"""The log of a strip: one record a block, appended, each with the checksums of what the block added to the images.
 
-Where power fails, files may lose what was not synced and end in a torn page. The log says how far the maps can be
-believed: up to the last record that is whole and whose bytes in both maps have their checksums.
+Where power fails, files may lose what was not synced and end in a torn page. The log says how far the images can be
+believed: up to the last record that is whole and whose bytes in all of them have their checksums.
 """
 
 from __future__ import annotations
@@ -17,15 +17,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperline.disk import disk_errors
+from hyperline.disk import disk_errors, write_all
+from hyperline.errors import InputError
 
 RECORDS = "blocks.log"
+# What a run may leave an image of, in the order of a record.
+IMAGES = ("classes", "confidence", "uncertainty", "quicklook", "experts")
 
-_MAGIC = b"HLB1"
-# magic, flags, lines, first map line, next source index, first and last timestamp, CRCs of classes and confidence
-_BODY = struct.Struct("<4sHHQQqqII")
+_MAGIC, _EARLIER = b"HLB2", b"HLB1"
+# magic, flags, lines, first map line, next source index, first and last timestamp; size and CRC of each image's part
+_BODY = struct.Struct(f"<4sHHQQqq{2 * len(IMAGES)}I")
 _CRC = struct.Struct("<I")
-SIZE = _BODY.size + _CRC.size  # 52 bytes
+SIZE = _BODY.size + _CRC.size  # 84 bytes
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a block added to an image.
+
+    Attributes:
+        size: in bytes; 0 where the run has no such image.
+        crc: their CRC-32.
+    """
+
+    size: int = 0
+    crc: int = 0
 
 
 @dataclass(frozen=True)
@@ -36,7 +52,7 @@ class Record:
         first_line: of the map.
         lines: that the block added.
         next_index: index of the source's line after the block.
-        classes_crc, confidence_crc: CRC-32 of the bytes that it added to either map.
+        parts: what it added to each of `IMAGES`.
         first_ns, last_ns: the sensor's timestamps of its first and last line, 0 where it gives none.
         flags: see the constants of this class.
     """
@@ -44,8 +60,7 @@ class Record:
     first_line: int
     lines: int
     next_index: int
-    classes_crc: int
-    confidence_crc: int
+    parts: tuple[Part, ...]
     first_ns: int = 0
     last_ns: int = 0
     flags: int = 0
@@ -66,8 +81,7 @@ class Record:
             self.next_index,
             self.first_ns,
             self.last_ns,
-            self.classes_crc,
-            self.confidence_crc,
+            *(number for part in self.parts for number in (part.size, part.crc)),
         )
         return body + _CRC.pack(zlib.crc32(body))
 
@@ -76,8 +90,9 @@ class Record:
         """Read a record; None where it is torn or damaged."""
         if len(data) != SIZE or _CRC.unpack(data[_BODY.size :])[0] != zlib.crc32(data[: _BODY.size]):
             return None
-        magic, flags, lines, first, index, first_ns, last_ns, classes, confidence = _BODY.unpack(data[: _BODY.size])
-        return cls(first, lines, index, classes, confidence, first_ns, last_ns, flags) if magic == _MAGIC else None
+        magic, flags, lines, first, index, first_ns, last_ns, *numbers = _BODY.unpack(data[: _BODY.size])
+        parts = tuple(Part(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True))
+        return cls(first, lines, index, parts, first_ns, last_ns, flags) if magic == _MAGIC else None
 
 
 def crc(values: NDArray[Any]) -> int:
@@ -85,11 +100,27 @@ def crc(values: NDArray[Any]) -> int:
     return zlib.crc32(values.reshape(-1).view(np.uint8).data)
 
 
+def refuse_earlier(path: Path) -> None:
+    """Refuse a log that this version would take for damaged, and the images with it.
+
+    Raises:
+        InputError: an earlier version wrote it.
+        HyperlineError: it cannot be read.
+    """
+    if path.is_file():
+        with disk_errors(path), path.open("rb") as file:
+            if file.read(len(_EARLIER)) == _EARLIER:
+                raise InputError(
+                    f"{path} was written by an earlier version of hyperline, which knew of two maps alone: resume or "
+                    "repair the strip with that version, or give --overwrite to fly it anew; it stays as it is"
+                )
+
+
 def read_records(path: Path) -> Iterator[Record]:
     """Give the records of a log up to the first that is torn, damaged or out of line.
 
     Raises:
-        InputError: the file cannot be read.
+        HyperlineError: the file cannot be read.
     """
     line = 0
     with disk_errors(path), path.open("rb") as file:
@@ -115,18 +146,13 @@ class RecordLog:
         with disk_errors(path):
             self._file = path.open("r+b" if keep else "wb", buffering=0)
             self._file.truncate(keep * SIZE)
-            self._file.seek(keep * SIZE)
+        self._records = keep
 
     def append(self, record: Record) -> None:
-        """Add a record."""
+        """Add a record; one that a full disk took in part may be added again."""
         with disk_errors(self._path):
-            self._file.write(record.pack())
-
-    def truncate(self, records: int) -> None:
-        """Forget all but so many records."""
-        with disk_errors(self._path):
-            self._file.truncate(records * SIZE)
-            self._file.seek(records * SIZE)
+            write_all(self._file.fileno(), record.pack(), self._records * SIZE)
+        self._records += 1
 
     def sync(self) -> None:
         """Wait until everything is on the disk."""

@@ -1,4 +1,4 @@
-"""Fly one strip: source -> radiometry -> blocks -> engine -> maps, with every line accounted for."""
+"""Fly one strip: source -> radiometry -> blocks -> engine -> images, with every line accounted for."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from hyperline.errors import HyperlineError, InputError
 from hyperline.match import require_match
 from hyperline.metrics import Metrics
 from hyperline.pictures import class_colours
+from hyperline.power import PowerMeter, find_sensors
 from hyperline.runtime.checkpoint import SLOTS, Checkpoint, Checkpoints, read_checkpoints
 from hyperline.runtime.engines import Engine, engines_from, load_engine
 from hyperline.runtime.engines.chain import EngineChain
@@ -28,15 +29,16 @@ from hyperline.runtime.feed import FeedWriter, open_feed
 from hyperline.runtime.flight import Counters, Flight, LoopOptions
 from hyperline.runtime.links import Links
 from hyperline.runtime.quicklook import Quicklook
-from hyperline.runtime.records import RECORDS, RecordLog
-from hyperline.runtime.sinks import EnviSink
+from hyperline.runtime.records import RECORDS, RecordLog, refuse_earlier
+from hyperline.runtime.sinks import FILES, EnviSink, run_forms
 from hyperline.runtime.sinks.envi import repair_maps
 from hyperline.runtime.sources import Source
 from hyperline.runtime.sources.files import SceneSource
 from hyperline.runtime.sources.gige import GigeSource
+from hyperline.runtime.spectra import SPECTRA, ClassSpectra
 from hyperline.runtime.status import FlightStatus
 from hyperline.runtime.watchdog import Stage, Watchdog
-from hyperline.runtime.writer import Result, Writer
+from hyperline.runtime.writer import Result, Writer, image_memory
 from hyperline.sensor import SensorCorrection
 
 SUMMARY = "summary.json"
@@ -44,7 +46,7 @@ PICTURE = "classes.png"
 # A stage that stands still for so long, with something to do, is stuck.
 _STUCK_SECONDS = 5.0
 GEOTIFF = "classes.tif"
-RUN_FILES = (SUMMARY, *EnviSink.FILES, RECORDS, *SLOTS, PICTURE, GEOTIFF, f"{GEOTIFF}.aux.xml")
+RUN_FILES = (SUMMARY, SPECTRA, *FILES, RECORDS, *SLOTS, PICTURE, GEOTIFF, f"{GEOTIFF}.aux.xml")
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class RunSummary:
         seconds: from the start of the source to the last labels in the maps.
         lines_per_second: lines classified in that time / seconds.
         latency_ms: see ``Latency``; None where nothing was classified.
+        latency_histogram: lines by latency; `LatencyHistogram.merged`.
+        time_line: what the strip did when; `TimeLine.points`.
         first_block_ms: from the arrival of the strip's first line to its labels in the maps; None likewise.
         lines: lines in the map.
         samples: cross-track samples of the map.
@@ -112,6 +116,8 @@ class RunSummary:
     seconds: float
     lines_per_second: float
     latency_ms: Latency | None
+    latency_histogram: dict[str, list[Any]]
+    time_line: list[dict[str, Any]]
     first_block_ms: float | None
     lines: int
     samples: int
@@ -157,8 +163,9 @@ def run_strip(
     make_links: Callable[[], Links] | None = None,
     feed: bool = True,
     on_progress: Callable[[int], None] | None = None,
+    on_written: Callable[[Result, float], None] | None = None,
 ) -> RunSummary:
-    """Classify a strip and write its maps and ``summary.json``.
+    """Classify a strip and write its images, ``spectra.json`` and ``summary.json``.
 
     Nothing is written before the source is known to fit the model and the engine has passed its self-test.
     Ctrl-C or SIGTERM ends the run as the end of the source would: the lines taken in so far are classified,
@@ -180,6 +187,8 @@ def run_strip(
         make_links: makes what events are sent over, once all else is known to be right.
         feed: show the latest lines to ``hyperline view``.
         on_progress: called after every block with the number of lines taken so far; from another thread.
+        on_written: called with every block that has just got into the maps, and when (``time.perf_counter``); from
+            another thread, and the block's memory is used again afterwards.
 
     Raises:
         InputError: the source does not fit the model, ``out`` holds a run or none to resume, no such engine or
@@ -197,11 +206,13 @@ def run_strip(
         lambda: bundle.intact().golden(),
     )
     samples = correction.model_samples if correction else source.samples
+    forms = run_forms(card, samples, chain.answer, options.quicklook)
     facts = {
         "bundle": bundle.sha256,
         "precision": precision,
         "samples": samples,
         "block_lines": card.block_lines,
+        "images": [form.name for form in forms],
     }
     padded = -(-samples // card.sample_multiple) * card.sample_multiple
     start = (
@@ -209,6 +220,8 @@ def run_strip(
     )
     if resume and isinstance(source, SceneSource | GigeSource):
         source = source.starting_at(start.flight["next_index"])
+    golden = bundle.golden()
+    spectra = ClassSpectra(card, golden, padded)
     links = make_links() if make_links else None
     flight = Flight(
         source,
@@ -217,26 +230,36 @@ def run_strip(
         options,
         correction,
         links=links,
+        quicklook=Quicklook(card, golden, padded) if options.quicklook or feed else None,
+        spectra=spectra,
         map_line=start.lines,
         **start.flight,
     )
-    shape = (card.block_lines, flight.padded_samples)
-    sink = EnviSink(out, card.block_lines, samples, card.class_names, start.lines)
+    sink = EnviSink(out, forms, card.block_lines, start.lines, start.records)
     with sink:
         log, slots = RecordLog(out / RECORDS, start.records), Checkpoints(out, start.slot)
         waits = flight.ring.policy == "block"
         count = options.result_blocks if not waits else 4
-        results = [Result(np.zeros(shape, np.uint8), np.zeros(shape, np.float32)) for _ in range(count)]
+        results = [Result(image_memory(forms, card.block_lines, padded)) for _ in range(count)]
         flight.copies.reserve(count)
         writer = Writer(
-            sink, log, slots, results, wait=waits, serial=start.serial, facts=facts, on_progress=on_progress
+            sink,
+            log,
+            slots,
+            results,
+            block_lines=card.block_lines,
+            wait=waits,
+            serial=start.serial,
+            facts=facts,
+            on_progress=on_progress,
+            on_written=on_written,
         )
         watchdog = Watchdog(_stages(flight, writer, source), lambda: _status(flight))
         shown = _open_feed(out, bundle, source, samples, precision, start.lines) if feed else None
         try:
             if shown is not None:
-                flight.show(shown, Quicklook(card, bundle.golden(), padded))
-                shown.report(FlightStatus(flight, writer, chain, links))
+                flight.show(shown)
+                shown.report(FlightStatus(flight, writer, chain, links, PowerMeter(find_sensors().sensors)))
             watchdog.start()
             with _stop_signals() as stop:
                 flight.fly(writer, stop)
@@ -253,6 +276,7 @@ def run_strip(
                 summary = _summary(flight, writer, chain, sink, source, bundle, precision, resume, links)
                 log.close()
                 slots.close()
+                replace_file(out / SPECTRA, (json.dumps(spectra.as_dict()) + "\n").encode())
                 replace_file(out / SUMMARY, (json.dumps(summary.as_dict(), indent=2) + "\n").encode())
     if summary.received != summary.classified + summary.dropped + summary.rejected:
         raise HyperlineError(
@@ -342,6 +366,8 @@ def _summary(
         resumed=resumed,
         seconds=seconds,
         lines_per_second=latency.count / seconds if seconds else 0.0,
+        latency_histogram=latency.merged(),
+        time_line=writer.time_line.points(),
         latency_ms=Latency(*(1e3 * latency.percentile(at) for at in (50, 99, 99.9))) if latency.count else None,
         first_block_ms=first,
         lines=sink.lines,
@@ -406,8 +432,9 @@ def _resume(out: Path, facts: Mapping[str, Any], state_size: int, classes: int) 
         classes: of the model.
 
     Raises:
-        InputError: there is no such checkpoint.
+        InputError: there is no such checkpoint, or an earlier version flew the run.
     """
+    refuse_earlier(out / RECORDS)
     checkpoints = read_checkpoints(out)
     if not checkpoints:
         raise InputError(f"{out} holds no run that can be resumed: none of {', '.join(SLOTS)} is whole")

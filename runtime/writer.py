@@ -1,8 +1,8 @@
-"""What becomes of a classified block: maps, log and checkpoint, in a thread of its own.
+"""What becomes of a classified block: images, log and checkpoint, in a thread of its own.
 
 A disk that is slow, full or read-only must not hold up the loop. The loop hands a block over and goes on; the writer
 keeps what the disk does not take and tries again, and when its memory is full, later blocks are refused: their place in
-the maps is filled with "no class", and they are counted.
+the images is filled with zeros, "no class" in the class map, and they are counted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,12 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperline.errors import HyperlineError
+from hyperline.plugins.native import NativeLibrary, installed_library
 from hyperline.runtime.checkpoint import Checkpoint, Checkpoints
 from hyperline.runtime.engines import Outputs
 from hyperline.runtime.latency import LatencyHistogram
 from hyperline.runtime.records import Record, RecordLog
-from hyperline.runtime.sinks import EnviSink
+from hyperline.runtime.sinks import EnviSink, ImageForm
 from hyperline.runtime.state_copies import StateCopy
+from hyperline.runtime.time_line import TimeLine
 
 _LOG = logging.getLogger(__name__)
 
@@ -39,24 +41,27 @@ class Result:
     """A classified block, in memory that is used again and again.
 
     Attributes:
-        labels, confidence: of the block, padding included.
+        images: what the block adds to each image by its name, padding included, as `EnviSink.write` takes it.
         state: of the engine after it, held until it is in a checkpoint.
         count: lines that belong to the strip.
         skipped: lines before it that were refused.
         arrived: when its last line came.
         usable: lines whose latency counts.
+        waiting: lines in the ring when it was classified.
+        dropped: lines dropped until then, in this flight.
         next_index, timestamps, flags: for the record.
         taken: lines taken from the ring so far.
         facts: for the checkpoint.
     """
 
-    labels: NDArray[np.uint8]
-    confidence: NDArray[np.float32]
+    images: dict[str, NDArray[Any]]
     state: StateCopy | None = None
     count: int = 0
     skipped: int = 0
     arrived: float = 0.0
     usable: int = 0
+    waiting: int = 0
+    dropped: int = 0
     next_index: int = 0
     timestamps: tuple[int, int] = (0, 0)
     flags: int = 0
@@ -64,11 +69,49 @@ class Result:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+def image_memory(forms: Sequence[ImageForm], block_lines: int, padded_samples: int) -> dict[str, NDArray[Any]]:
+    """Allocate what a block adds to each image, zeros."""
+    memory: dict[str, NDArray[Any]] = {}
+    for form in forms:
+        shape = (1, form.samples) if form.per_block else (block_lines, padded_samples)
+        memory[form.name] = np.zeros(shape if form.bands == 1 else (*shape, form.bands), form.dtype)
+    return memory
+
+
+def fill(images: Mapping[str, NDArray[Any]], outputs: Outputs | None, library: NativeLibrary | None) -> None:
+    """Copy what an engine says of a block.
+
+    Args:
+        images: memory for it, from `image_memory`.
+        outputs: of the engine; None where no engine could classify the block.
+        library: of the native operators, if there is one.
+    """
+    if outputs is None:
+        for name in images.keys() - {"quicklook"}:
+            images[name][...] = 0
+        return
+    np.copyto(images["classes"], outputs.labels)
+    np.copyto(images["confidence"], outputs.confidence)
+    # Every engine of a strip runs the same graph, and so gives what the images were made for.
+    if outputs.uncertainty is not None:
+        if library is not None:
+            library.shares_as_bytes(outputs.uncertainty, images["uncertainty"])
+        else:
+            # A stranger's graph may give anything; what is no number becomes 0.
+            shares = np.fmin(np.fmax(outputs.uncertainty, 0), 1)
+            np.copyto(images["uncertainty"], shares * np.float32(255) + np.float32(0.5), casting="unsafe")
+    if outputs.experts is not None:
+        weights = outputs.experts.T  # (expert, scale)
+        # A router that sees no pixel picks experts all the same, for nothing.
+        np.multiply(weights, outputs.labels.any(), out=images["experts"].reshape(weights.shape))
+
+
 class Writer:
     """Writes blocks in their order.
 
     Attributes:
         latency: of lines, from the arrival of a block's last line to its labels in the map.
+        time_line: of the strip, from the writer's start.
         unwritten: lines refused because the disk did not keep up.
         outages: times that the disk began to fail.
         first_written: when the first block was in the maps.
@@ -82,10 +125,12 @@ class Writer:
         checkpoints: Checkpoints,
         results: list[Result],
         *,
+        block_lines: int,
         wait: bool,
         serial: int = 0,
         facts: Mapping[str, Any],
         on_progress: Callable[[int], None] | None = None,
+        on_written: Callable[[Result, float], None] | None = None,
     ) -> None:
         """Start the thread.
 
@@ -94,23 +139,31 @@ class Writer:
             log: of the blocks.
             checkpoints: slots for state and counters.
             results: the memory for blocks that wait; at least two.
+            block_lines: the most lines of one of them.
             wait: hold the loop up where the disk does not keep up, and fail where it fails: right for a file, which
                 waits, and wrong for a sensor.
             serial: of the checkpoint that was resumed from.
             facts: what every checkpoint says of the strip.
             on_progress: called after a block is in the maps, with the lines taken so far.
+            on_written: called with each block as soon as it is in the maps, and when that was; the block's memory is
+                used again afterwards.
         """
         self._sink, self._records, self._checkpoints = sink, log, checkpoints
         self._free, self._full = deque(results), deque[Result]()
         self._wait, self._serial, self._on_progress = wait, serial, on_progress
+        self._on_written = on_written
         self._facts = facts
-        self._zeros = (np.zeros_like(results[0].labels), np.zeros_like(results[0].confidence))
+        self._block_lines = block_lines
+        self._zeros = {name: np.zeros_like(array) for name, array in results[0].images.items()}
+        self._library = installed_library()
+        self._unlogged: Record | None = None  # of a block that is in the images, and not in the log yet
         self._changed = threading.Condition()
         self._closing = self._stop = False
         self._failure: BaseException | None = None
         self._skipped = 0  # lines refused since the last block that was not
         self._synced = time.monotonic()
         self.latency = LatencyHistogram()
+        self.time_line = TimeLine(time.perf_counter())
         self.unwritten = self.outages = 0
         self.first_written: float | None = None
         self.last_written: float | None = None
@@ -128,8 +181,16 @@ class Writer:
         """Blocks that wait for the disk."""
         return len(self._full)
 
-    def offer(self, outputs: Outputs, state: StateCopy, count: int) -> Result | None:
+    def offer(
+        self, outputs: Outputs | None, state: StateCopy, count: int, quicklook: NDArray[np.uint8] | None = None
+    ) -> Result | None:
         """Copy a block; the caller fills in the rest and calls `post`.
+
+        Args:
+            outputs: of the engine; None where no engine could classify it.
+            state: of the engine.
+            count: lines of the block that belong to the strip.
+            quicklook: (block_lines, samples, 3), where it was made; written where the strip leaves one.
 
         Returns:
             None where the block is refused, because the disk does not keep up.
@@ -148,8 +209,9 @@ class Writer:
                 return None
             result = self._free.popleft()
             result.skipped, self._skipped = self._skipped, 0
-        np.copyto(result.labels, outputs.labels)
-        np.copyto(result.confidence, outputs.confidence)
+        fill(result.images, outputs, self._library)
+        if quicklook is not None and "quicklook" in result.images:
+            np.copyto(result.images["quicklook"], quicklook)
         result.state = state.hold()
         result.count, result.flags = count, 0
         return result
@@ -204,17 +266,18 @@ class Writer:
 
     def _append(self, result: Result) -> None:
         while result.skipped:  # the place of lines that were refused
-            count = min(result.skipped, len(result.labels))
-            self._block(*self._zeros, count, result.next_index - result.count, (0, 0), Record.UNWRITTEN)
+            count = min(result.skipped, self._block_lines)
+            self._block(self._zeros, count, result.next_index - result.count, (0, 0), Record.UNWRITTEN)
             result.skipped -= count
         if result.count:
-            self._block(
-                result.labels, result.confidence, result.count, result.next_index, result.timestamps, result.flags
-            )
+            self._block(result.images, result.count, result.next_index, result.timestamps, result.flags)
             now = time.perf_counter()
             self.latency.add(now - result.arrived, result.usable)
+            self.time_line.add(now, result.usable, now - result.arrived, result.waiting, result.dropped)
             self.first_written = self.first_written or now
             self.last_written = now
+            if self._on_written is not None:
+                self._on_written(result, now)
             result.count = 0  # written: what follows may be tried again without it
         if result.state is not None:
             self._serial += 1
@@ -227,16 +290,18 @@ class Writer:
 
     def _block(
         self,
-        labels: NDArray[np.uint8],
-        confidence: NDArray[np.float32],
+        images: Mapping[str, NDArray[Any]],
         count: int,
         next_index: int,
         timestamps: tuple[int, int],
         flags: int,
     ) -> None:
-        first = self._sink.lines
-        words = self._sink.write(labels, confidence, count)
-        self._records.append(Record(first, count, next_index, *words, *timestamps, flags))
+        if self._unlogged is None:
+            first = self._sink.lines
+            parts = self._sink.write(images, count)
+            self._unlogged = Record(first, count, next_index, parts, *timestamps, flags)
+        self._records.append(self._unlogged)
+        self._unlogged = None
 
     def sync(self) -> None:
         """Put maps and log on the disk, and then the checkpoint that speaks of them."""

@@ -10,7 +10,7 @@ from scipy.ndimage import distance_transform_cdt
 
 from hyperline.errors import InputError
 from hyperline.scenes import Scene, scene_hash
-from hyperline.splits import block_split, held_out, make_split, random_split
+from hyperline.splits import block_split, half_split, held_out, make_split, random_split
 
 
 def labels_of(counts: list[int], shape: tuple[int, int] = (40, 50), seed: int = 0) -> np.ndarray:
@@ -111,3 +111,34 @@ def test_a_training_scene_with_other_labels_is_refused() -> None:
     del record["split"]["seed"]
     with pytest.raises(InputError, match="damaged"):
         held_out(scene, record)
+
+
+@given(guard=st.integers(0, 6), seed=st.integers(0, 99))
+def test_halves_lie_on_two_sides_of_a_straight_guard_band(guard: int, seed: int) -> None:
+    labels = labels_of([600, 600], seed=seed)
+    split = half_split(labels, 5, seed, guard)
+    trained, tested = np.argwhere(split.train > 0), np.argwhere(split.test > 0)
+    gaps = [
+        max(
+            int(tested[:, axis].min()) - int(trained[:, axis].max()),
+            int(trained[:, axis].min()) - int(tested[:, axis].max()),
+        )
+        for axis in (0, 1)
+    ]
+    assert max(gaps) > guard
+    assert half_split(labels, 5, seed, guard).hash == split.hash
+
+
+def test_a_half_that_serves_no_class_is_not_cut() -> None:
+    labels = np.zeros((40, 20), np.uint8)
+    labels[:, :10], labels[:, 10:] = 1, 2  # cut across track, each half would hold one class alone
+    for seed in range(8):
+        split = half_split(labels, 3, seed)
+        assert set(np.unique(split.train)) == set(np.unique(split.test)) == {0, 1, 2}
+
+
+def test_a_guard_that_leaves_nothing_is_refused() -> None:
+    with pytest.raises(InputError, match="leaves nothing"):
+        half_split(labels_of([100]), 5, 0, guard=20)
+    with pytest.raises(InputError, match="no guard band"):
+        make_split("random", labels_of([100]), 5, 0, (), guard=2)

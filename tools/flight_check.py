@@ -48,6 +48,7 @@ def main() -> None:
             ["--version"],
             ["run", "--help"],
             ["replay", "--help"],
+            ["bench", "--help"],
             ["verify", ROOT / "tests" / "bundle" / "tiny.hlb"],
         ):
             subprocess.run([command, *arguments], check=True, cwd=folder, stdout=subprocess.DEVNULL)

@@ -20,6 +20,10 @@ VALID_INPUT = "valid"
 LABELS_OUTPUT = "labels"
 CONFIDENCE_OUTPUT = "confidence"
 LOGITS_OUTPUT = "logits"
+UNCERTAINTY_OUTPUT = "uncertainty"
+EXPERTS_OUTPUT = "experts"
+# What models of before there were these outputs lack.
+OPTIONAL_OUTPUTS = frozenset({UNCERTAINTY_OUTPUT, EXPERTS_OUTPUT})
 
 # Some hundred times what the network carries; a line of 1280 samples then stays below 1.3 GiB.
 MAX_STATE_BYTES_PER_SAMPLE = 1 << 20
@@ -121,7 +125,7 @@ class Card(Document):
         for accuracy in (self.offline, self.streamed):
             if accuracy and len(accuracy.per_class) != len(self.class_names):
                 yield f"accuracy of {len(accuracy.per_class)} classes; there are {len(self.class_names)}"
-        names = {LINES_INPUT, VALID_INPUT, LABELS_OUTPUT, CONFIDENCE_OUTPUT, LOGITS_OUTPUT}
+        names = {LINES_INPUT, VALID_INPUT, LABELS_OUTPUT, CONFIDENCE_OUTPUT, LOGITS_OUTPUT, *OPTIONAL_OUTPUTS}
         for name in (name for state in self.states for name in (state.input, state.output)):
             if name in names:
                 yield f"two tensors are named {name!a}"

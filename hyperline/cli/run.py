@@ -147,9 +147,10 @@ def run(
 
     Raw lines are corrected as they come, by a file of hyperline radiometry make or by --dark, --white and so on.
 
-    DIR gets classes.hdr and .img, confidence.hdr and .img (ENVI, readable while the strip is flown),
-    summary.json, and classes.png. Ctrl-C ends the strip early and keeps what was flown. After a crash or a power cut,
-    --resume goes on where the last checkpoint was; hyperline repair DIR only makes the maps readable.
+    DIR gets the images classes, confidence, uncertainty, quicklook and experts (.hdr and .img: ENVI, readable while the
+    strip is flown), spectra.json, summary.json, and classes.png. Ctrl-C ends the strip early and keeps what was flown.
+    After a crash or a power cut, --resume goes on where the last checkpoint was; hyperline repair DIR only makes the
+    images readable.
     """
     from dataclasses import replace
 
@@ -160,12 +161,13 @@ def run(
     from hyperline.match import require_match, require_units
     from hyperline.radiometry import correct_scene
     from hyperline.runtime.flight import LoopOptions
-    from hyperline.runtime.sinks import EnviSink
+    from hyperline.runtime.sinks import FILES
     from hyperline.runtime.sources import open_source
     from hyperline.runtime.sources.files import SceneSource
     from hyperline.runtime.sources.gige import GigeSource, is_gige
     from hyperline.runtime.sources.transport import is_wire
     from hyperline.runtime.sources.wire import WireSource
+    from hyperline.runtime.spectra import SPECTRA
     from hyperline.runtime.strip import SUMMARY, run_strip
     from hyperline.splits import held_out
 
@@ -221,7 +223,7 @@ def run(
             feed=feed,
             on_progress=lambda received: progress.update(task, completed=received),
         )
-    written = [out / name for name in (*EnviSink.FILES, SUMMARY)]
+    written = [out / name for name in (*FILES, SPECTRA, SUMMARY) if (out / name).exists()]
     if picture and summary.lines and scene is not None:  # nobody keeps the lines of a wire
         drawn = draw(out, scene, bundle, summary, console, correction)
         written += [drawn] if drawn else []

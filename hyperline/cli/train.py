@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 @click.option(
     "--split",
     "split_kind",
-    type=click.Choice(["random", "blocks"]),
+    type=click.Choice(["random", "blocks", "halves"]),
     default="random",
     show_default=True,
-    help="Random pixels of every class, or spatial blocks with a guard band (harder, and honest).",
+    help="Random pixels of every class; or spatial blocks, or halves of the scene, with a guard band (honest).",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the scene.  [default: as tuned]")

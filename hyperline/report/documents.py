@@ -22,7 +22,7 @@ _MAX_BYTES = 64 << 20
 Words = Annotated[str, AfterValidator(printable)]
 Count = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(ge=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 
 
 class _Document(BaseModel):
@@ -64,17 +64,17 @@ class Evaluation(Accuracy):
 class Percentiles(_Document):
     """Milliseconds that this share of the lines or blocks stays below."""
 
-    p50: Positive
-    p90: Positive | None = None
-    p99: Positive
-    p999: Positive
-    max: Positive | None = None
+    p50: NotNegative
+    p90: NotNegative | None = None
+    p99: NotNegative
+    p999: NotNegative
+    max: NotNegative | None = None
 
 
 class Histogram(_Document):
     """Lines between one edge and the next, in milliseconds."""
 
-    edges_ms: tuple[Positive, ...]
+    edges_ms: tuple[NotNegative, ...]
     lines: tuple[Count, ...]
 
     @model_validator(mode="after")
@@ -90,9 +90,9 @@ class Histogram(_Document):
 class Moment(_Document):
     """The strip at one time of its flight."""
 
-    second: Positive
-    lines_per_second: Positive
-    latency_ms_max: Positive | None = None
+    second: NotNegative
+    lines_per_second: NotNegative
+    latency_ms_max: NotNegative | None = None
     waiting: Count | None = None
     dropped: Count | None = None
 
@@ -109,14 +109,14 @@ class Summary(_Document):
     saturated_pixels: Count = 0
     interrupted: bool = False
     resumed: bool = False
-    seconds: Positive
-    lines_per_second: Positive
+    seconds: NotNegative
+    lines_per_second: NotNegative
     latency_ms: Percentiles | None = None
-    first_block_ms: Positive | None = None
+    first_block_ms: NotNegative | None = None
     lines: Count
     samples: Count
     bands: Count
-    rate: Positive | None = None
+    rate: NotNegative | None = None
     block_lines: Annotated[int, Field(ge=1)]
     engine: Words
     precision: Words
@@ -164,7 +164,7 @@ class ClassSpectrum(_Document):
     name: Words
     pixels: Count
     mean: tuple[float, ...]
-    std: tuple[Positive, ...]
+    std: tuple[NotNegative, ...]
 
 
 class Spectra(_Document):
@@ -224,13 +224,13 @@ class BenchPoint(_Document):
 class BenchRun(BenchPoint):
     """One measurement of a point: the engine alone or everything that flies, flat out or at a rate."""
 
-    lines_per_second: Positive
+    lines_per_second: NotNegative
     latency_ms: Percentiles
     path: Words | None = None
-    rate: Positive | None = None
+    rate: NotNegative | None = None
     missed: Count | None = None
     dropped: Count | None = None
-    load_ms: Positive | None = None
+    load_ms: NotNegative | None = None
     memory: Memory | None = None
     energy: Energy | None = None
 
@@ -238,8 +238,8 @@ class BenchRun(BenchPoint):
 class Floor(_Document):
     """What the arithmetic of a block takes here, and how many times that a step takes."""
 
-    ms: Positive
-    ratio: Positive | None = None
+    ms: NotNegative
+    ratio: NotNegative | None = None
 
 
 class Operator(_Document):
@@ -247,7 +247,7 @@ class Operator(_Document):
 
     name: Words
     nodes: Count
-    ms: Positive
+    ms: NotNegative
     share: Fraction
 
 
@@ -268,7 +268,7 @@ class Power(_Document):
 class Bench(BenchRun):
     """``hyperline bench --json``; what stands beside ``runs`` is of the first."""
 
-    floor_ratio: Positive | None = None
+    floor_ratio: NotNegative | None = None
     environment: dict[Words, Any] | None = None
     power: Power | None = None
     runs: tuple[BenchRun, ...] = ()
@@ -284,7 +284,7 @@ class Curves(_Document):
     offline: Accuracy | None = None
     streamed: Accuracy | None = None
     history: dict[Words, tuple[float, ...]] = {}
-    seconds: Positive | None = None
+    seconds: NotNegative | None = None
     created: Words | None = None
 
 

@@ -20,6 +20,13 @@ HYPERLINE_INLINE auto reduce(V v, const Op& op) {
     }
 }
 
+// log(v) for normal v >= 1: log(2^n (1 + z)) = n log(2) + log(1 + z). Exactly 0 at 1.
+HYPERLINE_INLINE Floats log_of(Floats v) {
+    const Integers bits = reinterpret_cast<Integers>(v);
+    const Floats fraction = reinterpret_cast<Floats>((bits & 0x007fffff) | 0x3f800000) - 1.0f;
+    return __builtin_convertvector((bits >> 23) - 127, Floats) * 0.69314718f + log1p_of_fraction(fraction);
+}
+
 constexpr int64_t floats_per_line = 16;  // of cache
 
 // A register block: `height` rows of centred inputs by `vectors` vectors of outputs, the last of which may not be
@@ -129,6 +136,8 @@ void pool(const hyperline_pool_block& block, int64_t first, int64_t last) {
     }
 }
 
+// With x the logits less their greatest, Z = sum exp(x) and S = sum x exp(x), the confidence is 1 / Z and the entropy
+// log(Z) - S / Z. A pixel's sums have classes in their lanes; quotients and logarithms have pixels there.
 void decide(const hyperline_decision& decision) {
     const int64_t classes = decision.classes;
     const auto greater = [](auto a, auto b) { return a > b ? a : b; };
@@ -137,28 +146,51 @@ void decide(const hyperline_decision& decision) {
     Integers numbers;
     for (int k = 0; k < lanes; k++) numbers[k] = k;
     const Integers none = Integers{} + INT32_MAX;
-    for (int64_t pixel = 0; pixel < decision.pixels; pixel++) {
-        const float* const logits = decision.logits + pixel * classes;
-        // The vector at class c; classes that do not exist are out of the question.
-        const auto logits_at = [&](int64_t c) {
-            const int64_t count = classes - c;
-            const Floats here = load_part<false>(logits + c, count);
-            return numbers < static_cast<int32_t>(count) ? here : broadcast<Floats>(-1e30f);
-        };
-        Floats top = logits_at(0);
-        for (int64_t c = lanes; c < classes; c += lanes) top = greater(top, logits_at(c));
-        const float best = reduce(top, greater);
-        Integers place = none;
-        Floats sum = {};
-        for (int64_t c = 0; c < classes; c += lanes) {
-            const Floats here = logits_at(c);
-            place = lesser(place, here == best ? numbers + static_cast<int32_t>(c) : none);
-            sum += exp2((here - best) * 1.44269504f);
+    const Floats most = log_of(broadcast<Floats>(static_cast<float>(classes > 2 ? classes : 2)));
+    const Floats one = broadcast<Floats>(1.0f);
+    for (int64_t start = 0; start < decision.pixels; start += lanes) {
+        const int64_t count = least(lanes, decision.pixels - start);
+        float totals[lanes], moments[lanes];
+        for (int64_t four = 0; four < count; four += 4) {
+            Floats total[4], moment[4];  // of what is behind the last pixel, those of the last
+            for (int64_t k = 0; k < 4; k++) {
+                const int64_t pixel = start + least(four + k, count - 1);
+                const float* const logits = decision.logits + pixel * classes;
+                // The vector at class c; classes that do not exist are out of the question.
+                const auto logits_at = [&](int64_t c) {
+                    const int64_t left = classes - c;
+                    const Floats here = load_part<false>(logits + c, left);
+                    return numbers < static_cast<int32_t>(left) ? here : broadcast<Floats>(-1e30f);
+                };
+                Floats top = logits_at(0);
+                for (int64_t c = lanes; c < classes; c += lanes) top = greater(top, logits_at(c));
+                const float best = reduce(top, greater);
+                Integers place = none;
+                total[k] = moment[k] = Floats{};
+                for (int64_t c = 0; c < classes; c += lanes) {
+                    const Floats here = logits_at(c);
+                    place = lesser(place, here == best ? numbers + static_cast<int32_t>(c) : none);
+                    const Floats x = here - best;
+                    const Floats power = exp2(x * 1.44269504f);
+                    total[k] += power;
+                    moment[k] += power * (x < -87.0f ? broadcast<Floats>(-87.0f) : x);  // exp(-87) is as good as 0
+                }
+                const int32_t first = reduce(place, lesser);
+                const bool valid = decision.valid[pixel] != 0;
+                decision.labels[pixel] = valid && first < classes ? static_cast<uint8_t>(first + 1) : 0;
+            }
+            store(totals + four, sums(total[0], total[1], total[2], total[3]));
+            store(moments + four, sums(moment[0], moment[1], moment[2], moment[3]));
         }
-        const int32_t first = reduce(place, lesser);
-        const bool valid = decision.valid[pixel] != 0;
-        decision.labels[pixel] = valid && first < classes ? static_cast<uint8_t>(first + 1) : 0;
-        decision.confidence[pixel] = valid ? 1.0f / reduce(sum, plus) : 0.0f;
+        for (int64_t k = (count + 3) / 4 * 4; k < lanes; k++) totals[k] = 1.0f, moments[k] = 0.0f;
+        const Floats confidence = one / load<Floats>(totals);
+        const Floats entropy = (log_of(load<Floats>(totals)) - load<Floats>(moments) * confidence) / most;
+        const Floats uncertainty = entropy > one ? one : entropy;
+        for (int64_t k = 0; k < count; k++) {
+            const bool valid = decision.valid[start + k] != 0;
+            decision.confidence[start + k] = valid ? confidence[k] : 0.0f;
+            if (decision.uncertainty) decision.uncertainty[start + k] = valid ? uncertainty[k] : 0.0f;
+        }
     }
 }
 

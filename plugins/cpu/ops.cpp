@@ -181,7 +181,7 @@ const char* hyperline_instruction_set(void) {
 }
 
 int hyperline_ops_version(void) {
-    return 3;
+    return 4;
 }
 
 }  // extern "C"

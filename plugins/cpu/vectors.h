@@ -120,20 +120,26 @@ HYPERLINE_INLINE Vector<16> exp2(Vector<16> x) {
 }
 #endif
 
-// softplus(x) = max(x, 0) + log1p(z) with z = exp(-|x|), and log1p(z) = 2 atanh(z / (2 + z)): relative error about
-// 3e-7 also for small steps, where log(1 + z) has no digits left. Its slope, the logistic function, falls out.
+// log(1 + z) for 0 <= z <= 1 as 2 atanh(z / (2 + z)): relative error about 3e-7 also for small z, where 1 + z has no
+// digits left. Exactly 0 at 0.
 template <class V>
-HYPERLINE_INLINE V softplus(V x, V* slope) {
-    const V zero = {};
-    const V z = exp2((x < zero ? x : -x) * 1.44269504f);
+HYPERLINE_INLINE V log1p_of_fraction(V z) {
     const V ratio = z / (z + 2.0f);
     const V square = ratio * ratio;
     V series = 0.14005993f * square + 0.14000903f;
     series = series * square + 0.20010763f;
     series = series * square + 0.33333209f;
     series = series * square + 1.0f;
+    return 2.0f * ratio * series;
+}
+
+// softplus(x) = max(x, 0) + log1p(z) with z = exp(-|x|). Its slope, the logistic function, falls out.
+template <class V>
+HYPERLINE_INLINE V softplus(V x, V* slope) {
+    const V zero = {};
+    const V z = exp2((x < zero ? x : -x) * 1.44269504f);
     if (slope) *slope = (x < zero ? z : broadcast<V>(1.0f)) / (z + 1.0f);
-    return (x < zero ? zero : x) + 2.0f * ratio * series;
+    return (x < zero ? zero : x) + log1p_of_fraction(z);
 }
 
 // Within every four lanes: (a0 b0 a1 b1) or (a2 b2 a3 b3); (a0 a1 b0 b1) or (a2 a3 b2 b3). One instruction each.

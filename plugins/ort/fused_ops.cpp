@@ -264,7 +264,12 @@ class PoolKernel : public AllFloats {
 class DecideKernel : public AllRequired {
   public:
     static constexpr const char* kName = "Decide";
-    static constexpr size_t kInputs = 2, kOutputs = 2;
+    static constexpr size_t kInputs = 2, kOutputs = 3;
+
+    // Models of before there was an uncertainty leave it out.
+    static OrtCustomOpInputOutputCharacteristic OutputCharacteristic(size_t index) {
+        return index == 2 ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
+    }
 
     static ONNXTensorElementDataType InputType(size_t index) {
         return index == 1 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
@@ -285,13 +290,15 @@ class DecideKernel : public AllRequired {
         if (valid.shape != wanted) RefuseShape(kName, "valid", valid, ToText(wanted));
         uint8_t* const labels = Output<uint8_t>(context, 0, wanted);
         float* const confidence = Output<float>(context, 1, wanted);
+        float* const uncertainty = context.GetOutputCount() > 2 ? Output<float>(context, 2, wanted) : nullptr;
         InParts(context, pixels, kNumbersPerPart / classes, [&](int64_t first, int64_t last) {
             const hyperline_decision part = {last - first,
                                              classes,
                                              Floats(logits) + first * classes,
                                              static_cast<const uint8_t*>(valid.data) + first,
                                              labels + first,
-                                             confidence + first};
+                                             confidence + first,
+                                             uncertainty ? uncertainty + first : nullptr};
             return hyperline_decide(&part);
         });
     }
@@ -299,7 +306,9 @@ class DecideKernel : public AllRequired {
     static Ort::Status InferOutputShape(Ort::ShapeInferContext& context) {
         const auto& valid = context.GetInputShape(1);
         Ort::Status status = context.SetOutputShape(0, valid);
-        return status.IsOK() ? context.SetOutputShape(1, valid) : std::move(status);
+        if (status.IsOK()) status = context.SetOutputShape(1, valid);
+        context.SetOutputShape(2, valid);  // refused where the node has none
+        return status;
     }
 };
 

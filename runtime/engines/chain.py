@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperline.errors import HyperlineError
-from hyperline.runtime.engines.engine import Engine, self_test
+from hyperline.runtime.engines.engine import Engine, Outputs, self_test
 from hyperline.runtime.guards import MemoryGuard
 
 _LOG = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class _Tested:
         self.engine = load()
         self.constants = MemoryGuard((*self.engine.shapes, *self.engine.weights))
         self.golden = {key: array.copy() for key, array in golden.items()}
-        self.answer = self_test(self.engine, self.golden).logits.copy()
+        self.answer = self_test(self.engine, self.golden).copy()
         _LOG.info("%s passed its self-test", name)
 
 
@@ -62,6 +62,11 @@ class EngineChain:
         """The engine that flies."""
         return self._flying.engine
 
+    @property
+    def answer(self) -> Outputs:
+        """What the engine that flies said of the golden block before it flew."""
+        return self._flying.answer
+
     def mend_shapes(self) -> bool:
         """Put back what has changed of the whole numbers among the engine's constants; see `MemoryGuard.mend`."""
         return self._flying.constants.mend(len(self.engine.shapes))
@@ -78,7 +83,7 @@ class EngineChain:
         """
         flying = self._flying
         logits = self_test(flying.engine, flying.golden).logits
-        changed = np.count_nonzero(logits.view(np.uint32) != flying.answer.view(np.uint32))
+        changed = np.count_nonzero(logits.view(np.uint32) != flying.answer.logits.view(np.uint32))
         if flying.engine.repeats and changed:
             raise HyperlineError(
                 f"{flying.name} answers the golden block otherwise than before the flight: {changed} of {logits.size} "

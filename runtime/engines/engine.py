@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperline.bundle.card import Card
+from hyperline.bundle.card import EXPERTS_OUTPUT, Card
 from hyperline.errors import HyperlineError, InputError
 from hyperline.machine import cpus
 from hyperline.runtime.blocks import Block
@@ -61,11 +61,50 @@ class Outputs:
         labels: (block_lines, samples) uint8 class ids, 0 where not valid.
         confidence: (block_lines, samples) float32 probability of the label.
         logits: (block_lines, samples, classes) float32.
+        uncertainty: (block_lines, samples) float32, the entropy of the softmax as a share of its maximum: 0 certain, 1
+            uniform; 0 where not valid. None where the graph is of before there was one; likewise the next.
+        experts: (scales, experts) float32, the weight that the router of each scale, the finest first, gave each expert
+            in this block, 0 where it was left out.
     """
 
     labels: NDArray[np.uint8]
     confidence: NDArray[np.float32]
     logits: NDArray[np.float32]
+    uncertainty: NDArray[np.float32] | None = None
+    experts: NDArray[np.float32] | None = None
+
+    def copy(self) -> Outputs:
+        """Return a copy that holds beyond the engine's next step."""
+        return Outputs(
+            self.labels.copy(),
+            self.confidence.copy(),
+            self.logits.copy(),
+            None if self.uncertainty is None else self.uncertainty.copy(),
+            None if self.experts is None else self.experts.copy(),
+        )
+
+
+# No network has as many; a stranger's graph may claim any.
+_MOST_EXPERTS = 1 << 10
+
+
+def experts_shape(card: Card, shape: Sequence[Any]) -> tuple[int, int]:
+    """Return the shape of a graph's ``experts`` output.
+
+    Args:
+        card: of the model.
+        shape: as the graph states it; a size that is not fixed is none of 1 to 1024.
+
+    Raises:
+        HyperlineError: it is not (scales, experts) of fixed sizes.
+    """
+    match list(shape):
+        case [int(scales), int(experts)] if 0 < scales <= _MOST_EXPERTS and 0 < experts <= _MOST_EXPERTS:
+            return scales, experts
+    raise HyperlineError(
+        f"the graph of {card.name} gives {EXPERTS_OUTPUT} in shape ({', '.join(map(str, shape))}), which must be "
+        f"(scales, experts), each 1 to {_MOST_EXPERTS}; export the bundle again"
+    )
 
 
 class Engine(ABC):

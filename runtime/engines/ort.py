@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 
 from hyperline.bundle.card import (
     CONFIDENCE_OUTPUT,
+    EXPERTS_OUTPUT,
     LABELS_OUTPUT,
     LINES_INPUT,
     LOGITS_OUTPUT,
+    OPTIONAL_OUTPUTS,
+    UNCERTAINTY_OUTPUT,
     VALID_INPUT,
     Card,
 )
@@ -27,7 +30,7 @@ from hyperline.plugins.native_quantized import QuantizedLibrary
 from hyperline.plugins.onnxruntime_ops import ORT_LIBRARY, runs_native_ops, try_native_ops
 from hyperline.runtime.blocks import Block
 from hyperline.runtime.engines.constants import Constants
-from hyperline.runtime.engines.engine import Engine, Outputs
+from hyperline.runtime.engines.engine import Engine, Outputs, experts_shape
 from hyperline.scenes.files import printable
 
 # Wraps an array without a copy: on the CPU the tensor is the array's memory.
@@ -185,19 +188,21 @@ class OrtEngine(Engine):
 
     def _require_contract(self) -> None:
         card = self.card
-        for kind, held, wanted in (
+        given = {value.name: value.shape for value in self._session.get_outputs()}
+        self._uncertain = UNCERTAINTY_OUTPUT in given
+        self._experts = experts_shape(card, given[EXPERTS_OUTPUT]) if EXPERTS_OUTPUT in given else None
+        for kind, names, wanted in (
             (
                 "inputs",
-                self._session.get_inputs(),
+                {value.name for value in self._session.get_inputs()},
                 {LINES_INPUT, VALID_INPUT, *(state.input for state in card.states)},
             ),
             (
                 "outputs",
-                self._session.get_outputs(),
+                given.keys() - OPTIONAL_OUTPUTS,
                 {LABELS_OUTPUT, CONFIDENCE_OUTPUT, LOGITS_OUTPUT, *(state.output for state in card.states)},
             ),
         ):
-            names = {value.name for value in held}
             if names != wanted:
                 raise HyperlineError(
                     f"the graph of {card.name} and its card disagree about the {kind}: only in the graph "
@@ -214,7 +219,11 @@ class OrtEngine(Engine):
         shape = (card.block_lines, samples)
         classes = len(card.class_names)
         outputs = Outputs(
-            np.empty(shape, np.uint8), np.empty(shape, np.float32), np.empty((*shape, classes), np.float32)
+            np.empty(shape, np.uint8),
+            np.empty(shape, np.float32),
+            np.empty((*shape, classes), np.float32),
+            np.empty(shape, np.float32) if self._uncertain else None,
+            np.empty(self._experts, np.float32) if self._experts else None,
         )
         shapes = [state.shape_for(samples, card.sample_multiple) for state in card.states]
         states = (self._states(shapes), self._states(shapes))
@@ -227,6 +236,10 @@ class OrtEngine(Engine):
             binding.bind_ortvalue_output(LABELS_OUTPUT, tensor(outputs.labels))
             binding.bind_ortvalue_output(CONFIDENCE_OUTPUT, tensor(outputs.confidence))
             binding.bind_ortvalue_output(LOGITS_OUTPUT, tensor(outputs.logits))
+            if outputs.uncertainty is not None:
+                binding.bind_ortvalue_output(UNCERTAINTY_OUTPUT, tensor(outputs.uncertainty))
+            if outputs.experts is not None:
+                binding.bind_ortvalue_output(EXPERTS_OUTPUT, tensor(outputs.experts))
             bindings.append(binding)
         return _Lane(samples, outputs, states, bindings)
 

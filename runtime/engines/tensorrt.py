@@ -12,15 +12,18 @@ from numpy.typing import DTypeLike, NDArray
 
 from hyperline.bundle.card import (
     CONFIDENCE_OUTPUT,
+    EXPERTS_OUTPUT,
     LABELS_OUTPUT,
     LINES_INPUT,
     LOGITS_OUTPUT,
+    OPTIONAL_OUTPUTS,
+    UNCERTAINTY_OUTPUT,
     VALID_INPUT,
     Card,
 )
 from hyperline.errors import HyperlineError, InputError
 from hyperline.runtime.blocks import Block
-from hyperline.runtime.engines.engine import Engine, Outputs
+from hyperline.runtime.engines.engine import Engine, Outputs, experts_shape
 from hyperline.runtime.tensorrt.build import input_shapes
 from hyperline.runtime.tensorrt.cache import EngineCache, EngineKey
 from hyperline.runtime.tensorrt.toolkit import ErrorLog, Toolkit, find_toolkit
@@ -115,6 +118,8 @@ class TensorRTEngine(Engine):
         wanted |= {name: types.FLOAT for state in card.states for name in (state.input, state.output)}
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         held = {name: engine.get_tensor_dtype(name) for name in names}
+        self._optional = OPTIONAL_OUTPUTS & held.keys()
+        wanted |= dict.fromkeys(self._optional, types.FLOAT)
         if held != wanted:
             differing = sorted(name for name in held.keys() | wanted.keys() if held.get(name) != wanted.get(name))
             raise HyperlineError(
@@ -156,11 +161,18 @@ class TensorRTEngine(Engine):
                     "bundle again"
                 )
         block = shapes[VALID_INPUT]
-        answers = {LABELS_OUTPUT: block, CONFIDENCE_OUTPUT: block, LOGITS_OUTPUT: (*block, len(card.class_names))}
+        answers: dict[str, tuple[int, ...]] = {
+            LABELS_OUTPUT: block,
+            CONFIDENCE_OUTPUT: block,
+            LOGITS_OUTPUT: (*block, len(card.class_names)),
+        }
+        if UNCERTAINTY_OUTPUT in self._optional:
+            answers[UNCERTAINTY_OUTPUT] = block
+        if EXPERTS_OUTPUT in self._optional:
+            answers[EXPERTS_OUTPUT] = experts_shape(card, self._shape(EXPERTS_OUTPUT))
         # A wrong size here would write beyond the buffers.
         for name, shape in answers.items() | {state.output: shapes[state.input] for state in card.states}.items():
-            dims = context.get_tensor_shape(name)
-            given = tuple(dims[axis] for axis in range(len(dims)))
+            given = self._shape(name)
             if given != shape:
                 raise HyperlineError(
                     f"the engine of {card.name} gives {name} in shape {given} where its card says {shape}; "
@@ -170,14 +182,27 @@ class TensorRTEngine(Engine):
         self._inputs = [
             self._mirror(name, shapes[name], types.get(name, np.float32)) for name in (LINES_INPUT, VALID_INPUT)
         ]
-        self._answers = [self._mirror(name, shape, types.get(name, np.float32)) for name, shape in answers.items()]
-        self._outputs = Outputs(*(mirror.array for mirror in self._answers))
+        mirrors = {name: self._mirror(name, shape, types.get(name, np.float32)) for name, shape in answers.items()}
+        self._answers = list(mirrors.values())
+        held = {name: mirror.array for name, mirror in mirrors.items()}
+        self._outputs = Outputs(
+            held[LABELS_OUTPUT],
+            held[CONFIDENCE_OUTPUT],
+            held[LOGITS_OUTPUT],
+            held.get(UNCERTAINTY_OUTPUT),
+            held.get(EXPERTS_OUTPUT),
+        )
         sizes = [4 * int(np.prod(shapes[state.input])) for state in card.states]
         device, stream = self._toolkit.device, self._stream
         self._states = [[device.allocate(size, stream=stream) for size in sizes] for _ in "AB"]
         self._graphs = [self._capture(*states) for states in (self._states, self._states[::-1])]
         self._state_mirrors = [self._pinned(size) for size in sizes]
         self._samples = samples
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor, now that those of the inputs are set."""
+        dims = self._context.get_tensor_shape(name)
+        return tuple(dims[axis] for axis in range(len(dims)))
 
     @property
     def state(self) -> NDArray[np.float32]:
@@ -270,8 +295,7 @@ class TensorRTEngine(Engine):
         state = self.state
         self.reset(block.valid.shape[1])
         try:
-            outputs = self.step(block)
-            return Outputs(outputs.labels.copy(), outputs.confidence.copy(), outputs.logits.copy())
+            return self.step(block).copy()
         finally:
             self.reset(samples)
             self.load_state(state)

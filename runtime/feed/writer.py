@@ -174,8 +174,7 @@ class FeedWriter:
         first_line: int,
         block: Block,
         colours: NDArray[np.uint8],
-        outputs: Outputs,
-        failed: bool = False,
+        outputs: Outputs | None,
     ) -> None:
         """Show the next lines. Copies and returns; raises nothing.
 
@@ -183,8 +182,7 @@ class FeedWriter:
             first_line: number of the first in the map, the one behind the last that was offered.
             block: as the model saw it.
             colours: (block_lines, samples or more, 3) uint8.
-            outputs: of the block.
-            failed: whether no engine could classify it.
+            outputs: of the block; None where no engine could classify it.
         """
         if self._broken:
             return
@@ -193,7 +191,7 @@ class FeedWriter:
             words[BEGUN] = end
             self._fence()
             for rows, slots in self._pieces(first_line, block.count):
-                self._copy(first_line, rows, slots, block, colours, outputs, failed)
+                self._copy(first_line, rows, slots, block, colours, outputs)
             self._fence()
             words[DONE] = end
         except Exception as error:
@@ -217,18 +215,20 @@ class FeedWriter:
         slots: slice,
         block: Block,
         colours: NDArray[np.uint8],
-        outputs: Outputs,
-        failed: bool,
+        outputs: Outputs | None,
     ) -> None:
         areas, samples = self._areas, self.layout.samples
         areas.index["line"][slots] = np.arange(first_line + rows.start, first_line + rows.stop, dtype=np.uint64)
-        areas.index["flags"][slots] = FAILED if failed else 0
+        areas.index["flags"][slots] = FAILED if outputs is None else 0
         areas.colours[slots] = colours[rows, :samples]
-        areas.labels[slots] = outputs.labels[rows, :samples]
-        scaled = self._scaled[: rows.stop - rows.start]
-        with np.errstate(invalid="ignore"):  # an unguarded engine may give what is no number
-            np.multiply(outputs.confidence[rows, :samples], 255, out=scaled)
-            np.copyto(areas.confidence[slots], scaled, casting="unsafe")
+        if outputs is None:
+            areas.labels[slots] = areas.confidence[slots] = 0
+        else:
+            areas.labels[slots] = outputs.labels[rows, :samples]
+            scaled = self._scaled[: rows.stop - rows.start]
+            with np.errstate(invalid="ignore"):  # an unguarded engine may give what is no number
+                np.multiply(outputs.confidence[rows, :samples], 255, out=scaled)
+                np.copyto(areas.confidence[slots], scaled, casting="unsafe")
         if step := self.layout.step:
             begin = rows.start + -(first_line + rows.start) % step
             kept = block.lines[begin : rows.stop : step, :samples:step]

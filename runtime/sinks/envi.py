@@ -1,11 +1,11 @@
-"""ENVI maps that grow while the strip is flown and can be opened after every block."""
+"""ENVI images that grow while the strip is flown and can be opened after every block."""
 
 from __future__ import annotations
 
 import os
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,96 +14,82 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperline.disk import disk_errors
+from hyperline.disk import disk_errors, write_all
 from hyperline.errors import HyperlineError, InputError
-from hyperline.pictures import class_colours
-from hyperline.runtime.records import RECORDS, SIZE, crc, read_records
+from hyperline.runtime.records import IMAGES, RECORDS, SIZE, Part, Record, crc, read_records, refuse_earlier
+from hyperline.runtime.sinks.images import PIXEL_BYTES, ImageForm
 
 _HEAD = "ENVI\nlines =    "  # 16 bytes, so that the count after it is aligned
 _COUNT_BYTES = 8
-_HEADER_BYTES = 1 << 20  # more than 255 names and colours take
-_SAMPLES = re.compile(rb"^samples = ([1-9][0-9]{0,8})$", re.MULTILINE)
-# ENVI lists are split at commas and end at a brace: a class name must hold neither.
-_PLAIN = {ord(character): plain for character, plain in zip(",{}=", ";()-", strict=True)}
+_PROMISE = re.compile(rf"{_HEAD}( *[0-9]+)\n".encode())
 
 
 class EnviSink:
-    """``classes.hdr/.img`` (uint8, 0 = no class) and ``confidence.hdr/.img`` (float32), a block at a time.
+    """The images of a run, NAME.hdr and NAME.img each, a block at a time.
 
     In every ``write`` the lines are handed to the operating system first, and only then does the header say that
     they are there. So a reader never meets a header that promises more than the file holds, wherever this process
     dies. A write that failed can be tried again. ``close`` waits until everything is on the disk.
 
     Attributes:
-        lines: lines written.
+        lines: of the strip written.
+        records: blocks written.
     """
 
-    FILES = ("classes.hdr", "classes.img", "confidence.hdr", "confidence.img")
-
     def __init__(
-        self, folder: Path, block_lines: int, samples: int, class_names: Sequence[str], resume_lines: int = 0
+        self,
+        folder: Path,
+        forms: Sequence[ImageForm],
+        block_lines: int,
+        resume_lines: int = 0,
+        resume_records: int = 0,
     ) -> None:
         """Create the data files; the headers follow with the first block.
 
         Args:
             folder: an existing folder.
+            forms: of the images.
             block_lines: the most lines of one ``write``.
-            samples: cross-track samples of a line.
-            class_names: name of class 1, 2, ….
             resume_lines: go on behind so many lines of the maps that are there.
+            resume_records: and behind so many blocks.
 
         Raises:
             HyperlineError: the files cannot be made.
         """
-        names = ["no class", *(" ".join(name.translate(_PLAIN).split()) for name in class_names)]
-        colours = [0, 0, 0, *class_colours(len(class_names)).ravel().tolist()]
-        self.lines = resume_lines
-        self._maps: list[_Map] = []
-        shape = (block_lines, samples)
+        self.lines, self.records = resume_lines, resume_records
+        self._images: list[_Image] = []
         try:
-            self._maps.append(
-                _Map(
-                    folder / "classes",
-                    np.zeros(shape, np.uint8),
-                    "file type = ENVI Classification\ndata type = 1\nband names = {class}\n"
-                    f"classes = {len(names)}\nclass names = {{{', '.join(names)}}}\n"
-                    f"class lookup = {{{', '.join(map(str, colours))}}}\n",
-                    resume_lines,
-                )
-            )
-            self._maps.append(
-                _Map(
-                    folder / "confidence",
-                    np.zeros(shape, "<f4"),
-                    "file type = ENVI Standard\ndata type = 4\nband names = {confidence}\n",
-                    resume_lines,
-                )
-            )
+            for form in forms:
+                held = resume_records if form.per_block else resume_lines
+                self._images.append(_Image(folder / form.name, form, 1 if form.per_block else block_lines, held))
         except BaseException:
             self.close()
             raise
 
-    def write(self, labels: NDArray[np.uint8], confidence: NDArray[np.float32], count: int) -> tuple[int, int]:
+    def write(self, block: Mapping[str, NDArray[Any]], count: int) -> tuple[Part, ...]:
         """Append the first ``count`` lines of a block.
 
         Args:
-            labels: (block_lines, samples or more) uint8; what lies beyond the samples is padding.
-            confidence: (block_lines, samples or more) float32.
+            block: for each image by its name (block_lines, samples or more[, bands]); what lies beyond the samples is
+                padding. (1, samples, bands) of one that has a line for each block.
             count: lines to append.
 
         Returns:
-            The CRC-32 of the bytes that this added to either map.
+            What this added to each of `IMAGES`.
 
         Raises:
             HyperlineError: the disk is full or gone; the headers still tell the truth, and nothing was appended.
         """
-        classes, certainty = self._maps
-        _count_text(classes.header, self.lines + count)
-        words = classes.write(self.lines, labels, count), certainty.write(self.lines, confidence, count)
-        for one in self._maps:
-            one.count(self.lines + count)
-        self.lines += count
-        return words
+        ends = [(one, self.records + 1 if one.form.per_block else self.lines + count) for one in self._images]
+        for one, end in ends:
+            _count_text(one.header, end)
+        parts = {
+            one.form.name: one.write(end, block[one.form.name], 1 if one.form.per_block else count) for one, end in ends
+        }
+        for one, end in ends:
+            one.count(end)
+        self.lines, self.records = self.lines + count, self.records + 1
+        return tuple(parts.get(name, Part()) for name in IMAGES)
 
     def sync(self) -> None:
         """Wait until everything is on the disk.
@@ -111,13 +97,13 @@ class EnviSink:
         Raises:
             HyperlineError: the disk is gone.
         """
-        for one in self._maps:
+        for one in self._images:
             one.sync()
 
     def close(self) -> None:
         """Put everything on the disk and close the files."""
-        while self._maps:
-            self._maps.pop().close()
+        while self._images:
+            self._images.pop().close()
 
     def __enter__(self) -> EnviSink:
         """Return the sink itself."""
@@ -130,8 +116,8 @@ class EnviSink:
         self.close()
 
 
-class _Map:
-    """One single-band ENVI file that grows.
+class _Image:
+    """One ENVI file that grows.
 
     The header is put in place whole, with the first block. After that only its count of lines is overwritten: eight
     bytes at an offset that is a multiple of eight, which the processor stores as one word, so a reader meets
@@ -139,15 +125,15 @@ class _Map:
     the disk: 8 ms for two headers a block against 10 µs (measured), and it wears flash.
     """
 
-    def __init__(self, stem: Path, buffer: NDArray[Any], extra: str, lines: int) -> None:
-        self._buffer = buffer  # a block without its padding: contiguous, so that one call writes it
-        self._line_bytes = buffer[0].nbytes
+    def __init__(self, stem: Path, form: ImageForm, block_lines: int, lines: int) -> None:
+        self.form = form
+        shape = (block_lines, form.samples) if form.bands == 1 else (block_lines, form.samples, form.bands)
+        # A block without its padding: contiguous, so that one call writes it.
+        self._buffer = np.zeros(shape, form.dtype)
+        self._line_bytes = self._buffer[0].nbytes
         self._image, self.header = stem.with_suffix(".img"), stem.with_suffix(".hdr")
         self._draft = stem.with_suffix(".hdr.part")
-        header = (
-            f"{_HEAD}{lines:{_COUNT_BYTES}}\nsamples = {buffer.shape[1]}\nbands = 1\n"
-            f"header offset = 0\ninterleave = bsq\nbyte order = 0\n{extra}"
-        )
+        self._in_place = bool(lines)
         self._files: list[int] = []
         with disk_errors(self._image):
             try:
@@ -158,25 +144,28 @@ class _Map:
                     os.ftruncate(self._data, lines * self._line_bytes)
                 self._text = os.open(self._draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
                 self._files.append(self._text)
-                _write_all(self._text, header.encode(), 0)
+                write_all(self._text, f"{_HEAD}{lines:{_COUNT_BYTES}}\n{form.header()}".encode(), 0)
                 if lines:
                     self._draft.replace(self.header)
             except BaseException:
                 self._close()
                 raise
 
-    def write(self, first: int, values: NDArray[Any], count: int) -> int:
-        np.copyto(self._buffer[:count], values[:count, : self._buffer.shape[1]])
+    def write(self, end: int, values: NDArray[Any], count: int) -> Part:
+        """Write lines so that the last ends at ``end``."""
+        lines = self._buffer[:count]
+        np.copyto(lines, values[:count, : self.form.samples].reshape(lines.shape))
         with disk_errors(self._image):
-            _write_all(self._data, self._buffer[:count].reshape(-1).view(np.uint8).data, first * self._line_bytes)
-        return crc(self._buffer[:count])
+            write_all(self._data, lines.reshape(-1).view(np.uint8).data, (end - count) * self._line_bytes)
+        return Part(lines.nbytes, crc(lines))
 
     def count(self, lines: int) -> None:
         number = _count_text(self.header, lines)
         with disk_errors(self.header):
-            _write_all(self._text, number, len(_HEAD))
-            if self._draft.exists():
+            write_all(self._text, number, len(_HEAD))
+            if not self._in_place:
                 self._draft.replace(self.header)
+                self._in_place = True
 
     def sync(self) -> None:
         with disk_errors(self._image):
@@ -204,14 +193,6 @@ def _count_text(header: Path, lines: int) -> bytes:
     return number
 
 
-def _write_all(file: int, data: bytes | memoryview, offset: int) -> None:
-    """Write at an offset; a disk that fills up takes the first part alone, and says so at the next."""
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(file, view, offset)
-        view, offset = view[written:], offset + written
-
-
 @dataclass(frozen=True)
 class Repaired:
     """What `repair_maps` found.
@@ -232,71 +213,129 @@ class Repaired:
 
 
 def repair_maps(folder: Path, most_lines: int | None = None) -> Repaired:
-    """Cut the maps of a strip back to what can be believed.
+    """Cut the images of a strip back to what can be believed.
 
-    Every block is read back and compared with its record; the maps end with the last block that is whole in both.
+    Every block is read back and compared with its record; they end with the last block that is whole in all of them.
 
     Args:
         folder: of the strip, whatever became of its process or the power.
         most_lines: cut back to this many in any case; the end of a block.
 
     Raises:
-        InputError: there is no strip in the folder, or none of its headers is left.
-        HyperlineError: the disk is full or gone.
+        InputError: there is no strip in the folder, or one of an earlier version.
+        HyperlineError: an image is gone, or the disk is full or gone.
     """
     log = folder / RECORDS
     if not log.is_file():
         raise InputError(f"{folder} holds no strip that can be repaired: it has no {RECORDS}")
-    samples = _samples(folder)
-    images = [(folder / "classes.img", samples), (folder / "confidence.img", 4 * samples)]
-    lines = records = next_index = 0
-    damaged: list[str] = []
-    with disk_errors(folder / "classes.img"):
-        held = [os.open(path, os.O_RDWR) for path, _ in images]
-        try:
-            before = max(os.fstat(file).st_size // size for file, (_, size) in zip(held, images, strict=True))
-            for record in read_records(log):
-                if most_lines is not None and lines + record.lines > most_lines:
-                    break
-                ends = [(lines + record.lines) * size for _, size in images]
-                if any(os.fstat(file).st_size < end for file, end in zip(held, ends, strict=True)):
-                    break
-                words = [
-                    zlib.crc32(os.pread(file, record.lines * size, lines * size))
-                    for file, (_, size) in zip(held, images, strict=True)
-                ]
-                if words != [record.classes_crc, record.confidence_crc]:
-                    break
-                lines, records, next_index = lines + record.lines, records + 1, record.next_index
-            for file, (path, size) in zip(held, images, strict=True):
-                os.ftruncate(file, lines * size)
-                header = path.with_suffix(".hdr")
-                if header.exists():
-                    text = os.open(header, os.O_RDWR)
-                    try:
-                        if os.pread(text, len(_HEAD), 0) == _HEAD.encode():
-                            _write_all(text, _count_text(header, lines), len(_HEAD))
-                            os.fsync(text)
-                        else:
-                            damaged.append(header.name)
-                    finally:
-                        os.close(text)
-                os.fsync(file)
-        finally:
-            for file in held:
-                os.close(file)
+    refuse_earlier(log)
+    first = next(read_records(log), None)
+    widths = _widths(first) if first else None
+    held = {name for name in IMAGES if (folder / f"{name}.img").exists()}
+    # One that the log speaks of and that is gone is said to be, before the others are cut.
+    names = [name for name in IMAGES if name in held or (widths and widths[name])]
+    files: dict[str, int] = {}
+    try:
+        for name in names:
+            path = folder / f"{name}.img"
+            with disk_errors(path):
+                files[name] = os.open(path, os.O_RDWR)
+        maps = [name for name in files if name in PIXEL_BYTES]
+        before = max(
+            0,
+            *(_promised(folder / f"{name}.hdr") for name in maps),
+            *(os.fstat(files[name]).st_size // widths[name] for name in maps if widths and widths[name]),
+        )
+        believed = _believed(log, files, widths, most_lines)
+        damaged = [
+            f"{name}.hdr"
+            for name, file in files.items()
+            if not _cut(
+                folder / name, file, believed.ends[name], believed.lines if name in PIXEL_BYTES else believed.records
+            )
+        ]
+    finally:
+        for file in files.values():
+            os.close(file)
     with disk_errors(log):
-        os.truncate(log, records * SIZE)
-    return Repaired(lines, max(before - lines, 0), records, next_index, tuple(damaged))
+        os.truncate(log, believed.records * SIZE)
+    removed = max(before - believed.lines, 0)
+    return Repaired(believed.lines, removed, believed.records, believed.next_index, tuple(damaged))
 
 
-def _samples(folder: Path) -> int:
-    """Read the samples of a line from whichever header is there."""
-    for name in ("classes.hdr", "confidence.hdr", "classes.hdr.part", "confidence.hdr.part"):
-        path = folder / name
-        if path.is_file():
-            with disk_errors(path), path.open("rb") as file:
-                found = _SAMPLES.search(file.read(_HEADER_BYTES))
-            if found:
-                return int(found[1])
-    raise InputError(f"{folder} holds no header that tells the samples of a line; without it the maps cannot be read")
+@dataclass
+class _Believed:
+    """The blocks that are whole in all images, and where those end, in bytes."""
+
+    ends: dict[str, int]
+    lines: int = 0
+    records: int = 0
+    next_index: int = 0
+
+
+def _believed(log: Path, files: Mapping[str, int], widths: Mapping[str, int] | None, most: int | None) -> _Believed:
+    """Compare the images with their records, block by block, as far as they agree."""
+    found = _Believed(dict.fromkeys(files, 0))
+    for record in read_records(log):
+        parts = dict(zip(IMAGES, record.parts, strict=True))
+        whole = (
+            (most is None or found.lines + record.lines <= most)
+            and widths is not None
+            and _widths(record) == widths
+            and all((parts[name].size > 0) == (name in files) for name in IMAGES)
+            and all(_holds(file, found.ends[name], parts[name], log) for name, file in files.items())
+        )
+        if not whole:
+            break
+        for name in files:
+            found.ends[name] += parts[name].size
+        found.lines, found.records, found.next_index = found.lines + record.lines, found.records + 1, record.next_index
+    return found
+
+
+def _widths(record: Record) -> dict[str, int] | None:
+    """Return the bytes of a line of each image, by a record; None where its numbers do not fit each other."""
+    sizes = {name: part.size for name, part in zip(IMAGES, record.parts, strict=True)}
+    samples = sizes["classes"] // max(record.lines, 1)
+    wanted = {name: record.lines * samples * bytes_ for name, bytes_ in PIXEL_BYTES.items()}
+    optional = {"uncertainty", "quicklook"}
+    fits = all(sizes[name] == size or (name in optional and not sizes[name]) for name, size in wanted.items())
+    if not fits or not wanted["classes"]:
+        return None
+    return {name: size // record.lines if name in wanted else size for name, size in sizes.items()}
+
+
+def _holds(file: int, start: int, part: Part, log: Path) -> bool:
+    """Return whether a file holds the bytes of a part from ``start`` on. One that is too short is not read."""
+    with disk_errors(log):
+        if os.fstat(file).st_size < start + part.size:
+            return False
+        return zlib.crc32(os.pread(file, part.size, start)) == part.crc
+
+
+def _promised(header: Path) -> int:
+    """Return the lines that a header promises; 0 where it tells none."""
+    if not header.is_file():
+        return 0
+    with disk_errors(header), header.open("rb") as file:
+        found = _PROMISE.match(file.read(len(_HEAD) + _COUNT_BYTES + 1))
+    return int(found[1]) if found else 0
+
+
+def _cut(stem: Path, file: int, size: int, lines: int) -> bool:
+    """Cut an image and let its header say so; False where that is none of ours, and stays as it is."""
+    header = stem.with_suffix(".hdr")
+    ours = True
+    with disk_errors(stem.with_suffix(".img")):
+        os.ftruncate(file, size)
+        if header.exists():
+            text = os.open(header, os.O_RDWR)
+            try:
+                ours = os.pread(text, len(_HEAD), 0) == _HEAD.encode()
+                if ours:
+                    write_all(text, _count_text(header, lines), len(_HEAD))
+                    os.fsync(text)
+            finally:
+                os.close(text)
+        os.fsync(file)
+    return ours

@@ -19,7 +19,7 @@ from hyperline.cli.radiometry import inspect
 from hyperline.cli.repair import repair
 from hyperline.errors import InputError
 from hyperline.runtime.checkpoint import SLOTS, read_checkpoints
-from hyperline.runtime.records import RECORDS, SIZE, Record
+from hyperline.runtime.records import IMAGES, RECORDS, SIZE, Part, Record
 from hyperline.runtime.sinks.envi import repair_maps
 from hyperline.scenes import read_scene
 from hyperline.sensor import SensorCorrection, read_correction, write_correction
@@ -190,6 +190,10 @@ def test_a_detector_that_there_is_not_is_refused_before_it_is_allocated(tmp_path
             read_correction(path)
 
 
+def parts_of(added: dict[str, bytes]) -> tuple[Part, ...]:
+    return tuple(Part(len(added[name]), zlib.crc32(added[name])) if name in added else Part() for name in IMAGES)
+
+
 SLOT = struct.Struct("<4sIQQ")
 
 
@@ -204,7 +208,7 @@ def run_files(folder: Path, samples: str = "2", lines: int = 1) -> Record:
     (folder / "confidence.img").write_bytes(bytes(8))
     for name in ("classes.hdr", "confidence.hdr"):
         (folder / name).write_text(f"ENVI\nlines =           {lines}\nsamples = {samples}\nbands = 1\n")
-    record = Record(0, 1, 1, zlib.crc32(b"\1\2"), zlib.crc32(bytes(8)))
+    record = Record(0, 1, 1, parts_of({"classes": b"\1\2", "confidence": bytes(8)}))
     (folder / RECORDS).write_bytes(record.pack())
     return record
 
@@ -215,18 +219,37 @@ def test_the_unspoiled_run_is_whole(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("samples", ["0", "9" * 5000, "٣", str(10**9), "-1", "\x00"])
-def test_a_run_whose_headers_tell_no_samples_is_refused(tmp_path, samples) -> None:
+def test_samples_come_from_the_log_whatever_the_headers_tell(tmp_path, samples) -> None:
     run_files(tmp_path, samples)
-    with pytest.raises(InputError, match="holds no header that tells the samples of a line"):
-        repair_maps(tmp_path)
+    assert (repair_maps(tmp_path).lines, repair_maps(tmp_path).removed) == (1, 0)
 
 
-def test_a_record_of_more_lines_than_the_maps_hold_is_not_believed_and_costs_no_memory(tmp_path) -> None:
-    run_files(tmp_path, samples="999999999")
-    (tmp_path / RECORDS).write_bytes(Record(0, 65535, 1, 0, 0).pack())
-    repaired = repair_maps(tmp_path)  # 65535 lines of a GB each would be read
+@pytest.mark.parametrize(
+    ("lines", "sizes"),
+    [
+        (65535, (65535 * 65000, 4 * 65535 * 65000, 0, 0, 0)),  # 4 GB would be read
+        (1, (2**32 - 1, 2**32 - 4, 0, 0, 0)),
+        (0, (2, 8, 0, 0, 0)),
+        (0, (0, 0, 0, 0, 0)),
+        (1, (2, 0, 0, 0, 0)),
+        (1, (2, 7, 0, 0, 0)),
+        (3, (2, 8, 0, 0, 0)),
+        (1, (0, 0, 0, 0, 48)),
+    ],
+)
+def test_a_record_of_sizes_that_cannot_be_is_not_believed_and_costs_no_memory(tmp_path, lines, sizes) -> None:
+    run_files(tmp_path)
+    parts = tuple(Part(min(size, 2**32 - 1)) for size in sizes)
+    (tmp_path / RECORDS).write_bytes(Record(0, lines, 1, parts).pack())
+    repaired = repair_maps(tmp_path)
     assert (repaired.lines, repaired.records) == (0, 0)
     assert (tmp_path / RECORDS).stat().st_size == 0
+
+
+def test_an_image_that_the_log_does_not_speak_of_is_not_believed(tmp_path) -> None:
+    run_files(tmp_path)
+    (tmp_path / "uncertainty.img").write_bytes(b"\1\2")
+    assert repair_maps(tmp_path).lines == 0
 
 
 def test_a_header_that_is_none_of_ours_is_left_as_it_is_and_named(tmp_path) -> None:

@@ -50,6 +50,7 @@ def test_a_card_survives_json(tiny_card):
         ({"states": [STATE, STATE]}, "two tensors are named 'a'"),
         ({"states": [{**STATE, "output": "a"}]}, "two tensors are named 'a'"),
         ({"states": [{**STATE, "input": "lines"}]}, "two tensors are named 'lines'"),
+        ({"states": [{**STATE, "output": "experts"}]}, "two tensors are named 'experts'"),
         ({"states": [STATE] * 1025}, "states: .* at most 1024 items"),
         ({"offline": None, "surprise": 1}, "surprise: Extra inputs are not permitted"),
         (

@@ -95,7 +95,7 @@ def test_products_are_fp16_but_for_the_first_layers_the_routers_and_the_last(hal
 
 
 def test_norms_softmax_sums_and_gates_are_float32(half, types):
-    for node in nodes_of(half, "LayerNormalization", "Softmax", "ReduceSum", "ExpertGate"):
+    for node in nodes_of(half, "LayerNormalization", "Softmax", "LogSoftmax", "ReduceSum", "ExpertGate"):
         assert {types[name] for name in (*node.input, *node.output)} <= {FULL, TensorProto.INT64}, node.name
 
 
@@ -163,8 +163,11 @@ def session(model, native):
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
+ANSWERS = ("labels", "logits", "uncertainty", "experts")
+
+
 def stream(run, model, scene):
-    """Labels and logits of a strip, block after block, by ``run(names of the outputs, feed)``."""
+    """What a strip is answered, block after block, by ``run(names of the outputs, feed)``; the experts' scales too."""
     names = [value.name for value in model.graph.output]
     feed = {}
     for value in list(model.graph.input)[2:]:  # sizes are numbers, "eighth_samples" or "4*eighth_samples"
@@ -173,22 +176,24 @@ def stream(run, model, scene):
         feed[value.name] = np.zeros(shape, np.float32)
     valid = np.ones((8, SAMPLES), bool)
     valid[:, 3] = False
-    labels, logits = [], []
+    answers = []
     for start in range(0, LINES, 8):
         lines = scene.cube[start : start + 8].astype(np.float32)
         outputs = dict(zip(names, run(names, {"lines": lines, "valid": valid, **feed}), strict=True))
         feed = {name: outputs[f"next_{name}"] for name in feed}
         assert {array.dtype for array in feed.values()} == {np.dtype(np.float32)}
-        labels.append(outputs["labels"])
-        logits.append(outputs["logits"])
-    return np.concatenate(labels), np.concatenate(logits)
+        answers.append([outputs[name] for name in ANSWERS])
+    return [np.concatenate(blocks) for blocks in zip(*answers, strict=True)]
 
 
 def assert_same_answer(expected, actual):
-    labels, logits = expected
+    labels, logits, uncertainty, experts = expected
     assert np.unique(labels).size > 2 and np.ptp(logits) > 0.5
     assert np.mean(labels == actual[0]) >= 0.999
     np.testing.assert_allclose(actual[1], logits, atol=0.01 * np.abs(logits).max())
+    assert np.ptp(uncertainty) > 0.1
+    np.testing.assert_allclose(actual[2], uncertainty, atol=0.02)
+    np.testing.assert_allclose(actual[3], experts, atol=0.01)
 
 
 def test_a_streamed_strip_gets_the_labels_of_the_float32_step(full, half, scene, native):

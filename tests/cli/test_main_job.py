@@ -102,9 +102,14 @@ def test_run_writes_maps_summary_and_picture(folder: Path) -> None:
     assert {"seconds", "lines_per_second", "latency_ms"} <= set(summary)
     names = {path.name for path in out.iterdir()}
     assert names == {
-        "classes.hdr", "classes.img", "confidence.hdr", "confidence.img", "summary.json", "classes.png",
-        "blocks.log", "state.0", "state.1", "state.2",
+        "classes.hdr", "classes.img", "confidence.hdr", "confidence.img", "uncertainty.hdr", "uncertainty.img",
+        "quicklook.hdr", "quicklook.img", "experts.hdr", "experts.img", "summary.json", "spectra.json",
+        "classes.png", "blocks.log", "state.0", "state.1", "state.2",
     }  # fmt: skip
+    experts = np.fromfile(out / "experts.img", "<f4").reshape(-1, 4, 3)  # (block, expert, scale)
+    assert len(experts) == 4 and np.all((experts > 0).sum(axis=1) == 2) and np.all(experts.sum(axis=1) < 1)
+    confidence, uncertainty = np.fromfile(out / "confidence.img", "<f4"), np.fromfile(out / "uncertainty.img", np.uint8)
+    assert np.corrcoef(confidence, uncertainty)[0, 1] < -0.5
 
 
 def test_a_report_of_the_whole_job_has_every_section_that_its_parts_give(folder: Path, tmp_path: Path) -> None:

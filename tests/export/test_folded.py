@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from hyperline.export.arithmetic import step_arithmetic
 from hyperline.export.step import StreamingStep
 from hyperline.train.model import MambaMoE, ModelConfig
 from hyperline.train.ops import TorchOps
+from hyperline.train.ugcl import uncertainty
 
 CONFIGS = {
     "many bands": ModelConfig(bands=64, classes=5, components=8, channels=32),
@@ -47,9 +49,14 @@ def test_the_folded_step_equals_the_network(name, share):
     state = {name: torch.randn_like(tensor) for name, tensor in network.initial_state(24).items()}
     expected = network(torch.where(valid[..., None], lines, 0.0), valid, 8, state)
     with torch.inference_mode():
-        labels, _, logits, *following = step(torch.where(valid[..., None], lines, torch.nan), valid, *state.values())
+        labels, _, logits, unsure, experts, *following = step(
+            torch.where(valid[..., None], lines, torch.nan), valid, *state.values()
+        )
     torch.testing.assert_close(logits, expected.logits[0], rtol=1e-4, atol=2e-5)
     assert torch.equal(labels > 0, valid)
+    torch.testing.assert_close(unsure, torch.where(valid, uncertainty(expected.logits[0]), 0.0), rtol=1e-4, atol=2e-5)
+    gates = [F.softmax(one, -1) * active for one, active in zip(expected.routing, expected.active, strict=True)]
+    torch.testing.assert_close(experts, torch.cat(gates), rtol=1e-4, atol=2e-5)
     for tensor, other in zip(following, expected.state.values(), strict=True):
         torch.testing.assert_close(tensor, other, rtol=1e-4, atol=2e-5)
 

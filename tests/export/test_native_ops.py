@@ -9,7 +9,8 @@ from hyperline.export.bundle import export_run
 from hyperline.plugins import onnxruntime_ops
 from hyperline.plugins.native import find_library
 from hyperline.plugins.onnxruntime_ops import ORT_LIBRARY
-from hyperline.runtime.bench import bench_bundle, stepper
+from hyperline.runtime.bench import stepper
+from hyperline.runtime.bench.floor import measure_floor
 from hyperline.runtime.blocks import Block
 from hyperline.runtime.engines import load_engine, self_test
 from hyperline.runtime.engines.ort_cpu import OrtCpuEngine
@@ -78,13 +79,12 @@ def test_without_the_library_the_same_bundle_flies_on_its_function_bodies(bundle
 
 @needs_library
 def test_a_bench_states_the_floor_and_how_far_from_it_a_step_is(bundle):
-    result = bench_bundle(bundle, samples=64, threads=1, seconds=0.2)
-    floor = result.floor
+    engine = OrtCpuEngine(bundle.model(), bundle.card, 1)
+    floor = measure_floor(engine, bundle.model(), bundle, samples=64, seconds=0.2)
     metadata = onnxruntime_ops.onnxruntime.InferenceSession(bundle.model()).get_modelmeta().custom_metadata_map
     assert floor.multiply_adds == 8 * int(metadata["hyperline.multiply_adds"])
     assert floor.ms == pytest.approx(
         2e-6 * floor.multiply_adds / floor.gflops + 1e-6 * floor.state_updates / floor.scan_gupdates
     )
-    assert result.floor_ratio == pytest.approx(result.latency_ms.p50 / floor.ms)
-    assert result.floor_ratio > 0.5  # above 1 on a quiet machine; other work may fall on either side
-    assert result.native_ops
+    assert floor.ratio == pytest.approx(floor.step_ms / floor.ms)
+    assert floor.ratio > 0.5  # above 1 on a quiet machine; other work may fall on either side

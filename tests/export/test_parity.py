@@ -67,6 +67,31 @@ def test_a_graph_that_is_not_the_network_is_refused(network, model, excerpt, bre
         check_parity(network, broken(model, breakage), excerpt, 8)
 
 
+def rename(model, name):
+    """Let what the graph gave under a name be called ``before``."""
+    for node in model.graph.node:
+        node.input[:] = ["before" if value == name else value for value in node.input]
+        node.output[:] = ["before" if value == name else value for value in node.output]
+
+
+def give_the_confidence_as_uncertainty(model):
+    rename(model, "uncertainty")
+    model.graph.node.append(onnx.helper.make_node("Identity", ["confidence"], ["uncertainty"], name="wrong"))
+
+
+def turn_the_scales_around(model):
+    """Give the experts of the coarsest scale first."""
+    rename(model, "experts")
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([2, 1, 0]), "coarsest_first"))
+    model.graph.node.append(onnx.helper.make_node("Gather", ["before", "coarsest_first"], ["experts"], name="wrong"))
+
+
+@pytest.mark.parametrize("breakage", [give_the_confidence_as_uncertainty, turn_the_scales_around])
+def test_a_graph_whose_uncertainty_or_experts_are_wrong_is_refused(network, model, excerpt, breakage):
+    with pytest.raises(HyperlineError, match="differs from the trained network"):
+        check_parity(network, broken(model, breakage), excerpt, 8)
+
+
 def test_a_graph_without_a_body_for_our_operators_is_refused(network, model, excerpt):
     with pytest.raises(HyperlineError, match="does not run in onnxruntime"):
         check_parity(network, broken(model, lambda copy: copy.ClearField("functions")), excerpt, 8)

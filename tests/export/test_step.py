@@ -15,6 +15,7 @@ from hyperline.export.step import export_step, state_tensors
 from hyperline.plugins import DOMAIN, FUSED_DOMAIN
 from hyperline.plugins.onnx_functions import OPSET
 from hyperline.train.ops import TorchOps
+from hyperline.train.ugcl import uncertainty
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,18 @@ def test_labels_and_confidence_are_those_of_the_logits_and_zero_where_invalid(ne
     assert not valid.all()
     np.testing.assert_array_equal(outputs["labels"], np.where(valid, softmax.argmax(-1) + 1, 0))
     np.testing.assert_allclose(outputs["confidence"], np.where(valid, softmax.max(-1), 0), rtol=1e-6)
+    entropy = uncertainty(torch.from_numpy(outputs["logits"])).numpy()
+    np.testing.assert_allclose(outputs["uncertainty"], np.where(valid, entropy, 0), rtol=1e-5, atol=1e-6)
+    assert np.ptp(outputs["uncertainty"][valid]) > 0.1
+
+
+def test_the_experts_weights_are_those_of_every_scales_router_the_finest_first(network, session, excerpt):
+    outputs = run(session, excerpt.lines[:8], excerpt.valid[:8], random_states(network, 48))
+    expected = classify(network, excerpt.lines[:8], excerpt.valid[:8], 8).experts[0]
+    np.testing.assert_allclose(outputs["experts"], expected, atol=1e-5)
+    assert outputs["experts"].shape == (3, 4)
+    np.testing.assert_array_equal((outputs["experts"] > 0).sum(axis=1), network.config.top_k)
+    assert len(np.unique(outputs["experts"].round(6), axis=0)) == 3  # no scale says what another says
 
 
 def test_a_lost_block_holds_the_scan_state_to_the_bit(network, session, excerpt):
@@ -133,11 +146,13 @@ def test_inputs_and_outputs_follow_the_contract(network, model):
     inputs, outputs = shapes(model.graph.input), shapes(model.graph.output)
     states = state_tensors(network)
     assert list(inputs) == ["lines", "valid", *(state.input for state in states)]
-    assert list(outputs) == ["labels", "confidence", "logits", *(state.output for state in states)]
+    fixed = ["labels", "confidence", "logits", "uncertainty", "experts"]
+    assert list(outputs) == [*fixed, *(state.output for state in states)]
     samples = "8*eighth_samples"
     assert inputs["lines"] == [8, samples, 24]
-    assert inputs["valid"] == outputs["labels"] == outputs["confidence"] == [8, samples]
+    assert inputs["valid"] == outputs["labels"] == outputs["confidence"] == outputs["uncertainty"] == [8, samples]
     assert outputs["logits"] == [8, samples, 3]
+    assert outputs["experts"] == [3, 4]
     for state in states:
         assert inputs[state.input] == outputs[state.output]
         fixed = [size for axis, size in enumerate(inputs[state.input]) if axis != state.sample_axis]

@@ -130,7 +130,7 @@ def test_the_library_offers_both_operators_for_both_providers_and_all_else_for_t
     for name, inputs in (("Norm", 3), ("NormRelu", 4), ("NormSilu", 3), ("SumNormGated", 5), ("CentredLinear", 4)):
         expected.append(f"{CPU} {name}: {' '.join([f] * inputs)} -> {f}")
     expected.append(f"{CPU} ProjectedScan: {' '.join([f] * 7)} -> {f} {f}")
-    expected += [f"{CPU} Pool: {f} {f} -> {f} {f}", f"{CPU} Decide: {f} bool -> uint8 {f}"]
+    expected += [f"{CPU} Pool: {f} {f} -> {f} {f}", f"{CPU} Decide: {f} bool -> uint8 {f} {f}"]
     assert lines == expected
 
 

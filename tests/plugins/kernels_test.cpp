@@ -296,20 +296,26 @@ bool check_decide(const hyperline::Kernels& kernels, Random& random) {
     for (int64_t i = 0; i < logits.size; i++) logits.data[i] = std::round(logits.data[i]);  // equal ones are common
     const std::unique_ptr<uint8_t[]> valid(new uint8_t[P]), labels(new uint8_t[P]);
     for (int64_t p = 0; p < P; p++) valid[p] = random.coin();
-    Array confidence(P);
-    kernels.decide({P, classes, logits.data.get(), valid.get(), labels.get(), confidence.data.get()});
-    Numbers expected(P);
+    Array confidence(P), uncertainty(P);
+    kernels.decide(
+        {P, classes, logits.data.get(), valid.get(), labels.get(), confidence.data.get(), uncertainty.data.get()});
+    Numbers expected(P), entropies(P);
     for (int64_t p = 0; p < P; p++) {
         const float* const row = logits.data.get() + p * classes;
         const float* const best = std::max_element(row, row + classes);
         double sum = 0.0;
         for (int64_t c = 0; c < classes; c++) sum += std::exp(double{row[c]} - *best);
+        for (int64_t c = 0; c < classes; c++) {
+            const double share = std::exp(double{row[c]} - *best) / sum;
+            entropies[p] -= valid[p] ? share * std::log(share) / std::log(std::max(double(classes), 2.0)) : 0.0;
+        }
         expected[p] = valid[p] ? 1.0 / sum : 0.0;
         if (labels[p] == (valid[p] ? best - row + 1 : 0)) continue;
         std::printf("%s: class %d of %lld\n", kernels.name, labels[p], static_cast<long long>(classes));
         return false;
     }
-    return near(kernels.name, "confidence", confidence, expected, 1e-5);
+    return near(kernels.name, "confidence", confidence, expected, 1e-5) &&
+           near(kernels.name, "uncertainty", uncertainty, entropies, 1e-6);
 }
 
 bool check_fused(const hyperline::Kernels& kernels, Random& random) {

@@ -180,20 +180,51 @@ def test_the_decision_is_the_reference(sessions, way, lines, samples, classes, s
     # halves: ties are common, and the first of equals wins
     logits = np.round(2 * normal(generator, lines, samples, classes, scale=3.0)) / 2
     valid = generator.random((lines, samples)) < 0.8
-    labels, confidence = sessions["Decide", way].run(None, {"logits": logits.astype(np.float32), "valid": valid})
+    feeds = {"logits": logits.astype(np.float32), "valid": valid}
+    labels, confidence, uncertainty = sessions["Decide", way].run(None, feeds)
     expected = reference.decide(logits, valid)
     assert labels.dtype == np.uint8
     np.testing.assert_array_equal(labels, expected[0])
     np.testing.assert_allclose(confidence, expected[1], rtol=1e-5)
+    np.testing.assert_allclose(uncertainty, expected[2], rtol=1e-5, atol=1e-6)
+    assert np.all((uncertainty >= 0) & (uncertainty <= 1))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("classes", [1, 2, 16, 17, 255])
+def test_uncertainty_is_0_of_one_sure_class_and_1_of_equal_ones(sessions, way, classes):
+    logits = np.full((1, 3, classes), -5.0, np.float32)
+    logits[0, 1, classes // 2] = 200.0  # no other class has a share that float32 can hold
+    logits[0, 2, classes // 2] = 25.0  # others have shares below its digits
+    _, _, uncertainty = sessions["Decide", way].run(None, {"logits": logits, "valid": np.ones((1, 3), bool)})
+    assert uncertainty[0, 0] == pytest.approx(float(classes > 1), abs=1e-6)
+    assert uncertainty[0, 1] == pytest.approx(0, abs=1e-30)
+    expected = reference.decide(logits, np.ones((1, 3), bool))[2]
+    assert uncertainty[0, 2] == pytest.approx(expected[0, 2], rel=0.05)
 
 
 @pytest.mark.skipif(find_library(ORT_LIBRARY) is None, reason=f"{ORT_LIBRARY} is not installed")
 def test_a_decision_over_no_numbers_is_no_number():
     logits = np.full((1, 2, 5), np.nan, np.float32)
-    labels, confidence = session_of(MODELS["Decide"], "native").run(
+    labels, confidence, uncertainty = session_of(MODELS["Decide"], "native").run(
         None, {"logits": logits, "valid": np.ones((1, 2), bool)}
     )
-    assert not labels.any() and np.isnan(confidence).all()
+    assert not labels.any() and np.isnan(confidence).all() and np.isnan(uncertainty).all()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_decision_of_a_model_from_before_there_was_an_uncertainty_is_as_it_was(way):
+    old = onnx.ModelProto()
+    old.CopyFrom(MODELS["Decide"])
+    for named in (*old.graph.node, *old.functions):
+        del named.output[2:]
+    del old.graph.output[2:]
+    generator = np.random.default_rng(0)
+    feeds = {"logits": normal(generator, 3, 7, 16, scale=3.0), "valid": generator.random((3, 7)) < 0.8}
+    labels, confidence = session_of(old, way).run(None, feeds)
+    expected = reference.decide(**feeds)
+    np.testing.assert_array_equal(labels, expected[0])
+    np.testing.assert_allclose(confidence, expected[1], rtol=1e-5)
 
 
 @pytest.mark.skipif(find_library(ORT_LIBRARY) is None, reason=f"{ORT_LIBRARY} is not installed")

@@ -302,3 +302,38 @@ def test_numbers_of_threads_and_experts_that_make_no_sense_are_refused(library: 
     for k in (0, 5):
         with pytest.raises(InputError, match="experts"):
             library.expert_gate(np.zeros((2, 4), np.float32), k)
+
+
+@needs_library
+def test_colours_are_bands_stretched_and_cut_and_0_where_not_valid(library: native.NativeLibrary) -> None:
+    rng = np.random.default_rng(0)
+    lines = rng.normal(50_000, 4000, (3, 37, 11)).astype(np.float32)
+    lines[0, 0] = np.nan
+    lines[0, 1], lines[0, 2] = np.inf, -np.inf
+    valid = rng.random((3, 37)) < 0.7
+    valid[0, :3] = True
+    stretch = native.Stretch((10, 0, 5), (0.02, 0.015, 0.03), (-900.0, -620.5, -1400.0))
+    colours = np.full((3, 37, 3), 77, np.uint8)
+    library.colours(lines, valid, stretch, colours)
+    stretched = lines[..., list(stretch.bands)] * np.float32(stretch.gain) + np.float32(stretch.offset)
+    expected = np.clip(np.nan_to_num(stretched, nan=0.0, posinf=255.0, neginf=0.0), 0, 255)
+    assert (
+        np.abs(colours - np.where(valid[..., None], np.floor(expected), 0)).max() <= 1
+    )  # of a sum rounded once or twice
+    assert colours[0, :3].tolist() == [[0] * 3, [255] * 3, [0] * 3]
+    assert not colours[~valid].any() and np.unique(colours).size > 50
+    for wrong in (lines[:2], lines[..., ::2], lines.astype(np.float64)):
+        with pytest.raises(InputError, match="do not fit each other"):
+            library.colours(wrong, valid, stretch, colours)
+    with pytest.raises(HyperlineError):
+        library.colours(lines, valid, native.Stretch((0, 1, 11), (1, 1, 1), (0, 0, 0)), colours)
+
+
+@needs_library
+def test_shares_become_the_nearest_byte(library: native.NativeLibrary) -> None:
+    shares = np.array([0, 1 / 255, 0.5, 1, 1.5, -0.5, np.nan, np.inf, 0.9999], np.float32)
+    found = np.full(9, 77, np.uint8)
+    library.shares_as_bytes(shares, found)
+    assert found.tolist() == [0, 1, 128, 255, 255, 0, 0, 255, 255]
+    with pytest.raises(InputError, match="do not fit"):
+        library.shares_as_bytes(shares, found[:8])

@@ -20,13 +20,21 @@ from hyperline.scenes import Scene, valid_pixels
 BANDS = 5
 CLASSES = 4
 MULTIPLE = 8
+SCALES, EXPERTS = 3, 4
 
 
 def weights() -> np.ndarray:
     return np.random.default_rng(7).integers(-3, 4, (BANDS, CLASSES)).astype(np.float32)
 
 
-def tiny_model(block_lines: int) -> bytes:
+def gates() -> np.ndarray:
+    """What the experts weigh for each valid pixel of a block, (scale, expert)."""
+    return np.arange(SCALES * EXPERTS, dtype=np.float32).reshape(SCALES, EXPERTS) % 5
+
+
+def tiny_model(block_lines: int, early: bool = False) -> bytes:
+    """Write the model; an early one says nothing of uncertainty and experts."""
+
     def floats(name: str, shape: list[int | str]) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
@@ -49,6 +57,13 @@ def tiny_model(block_lines: int) -> bytes:
         node("ReduceMax", ["probability", "last"], ["highest"], keepdims=0),
         node("Mul", ["highest", "mask"], ["confidence"]),
         node("ArgMax", ["logits"], ["best"], axis=-1, keepdims=0),
+        node("LogSoftmax", ["logits"], ["log_probability"], axis=-1),
+        node("Mul", ["probability", "log_probability"], ["terms"]),
+        node("ReduceSum", ["terms", "last"], ["negative_entropy"], keepdims=0),
+        node("Div", ["negative_entropy", "most"], ["share"]),
+        node("Mul", ["share", "mask"], ["uncertainty"]),
+        node("ReduceSum", ["mask"], ["valid_pixels"], keepdims=0),
+        node("Mul", ["gates", "valid_pixels"], ["experts"]),
         node("Cast", ["best"], ["best_byte"], to=TensorProto.UINT8),
         node("Add", ["best_byte", "one"], ["class_id"]),
         node("Cast", ["valid"], ["valid_byte"], to=TensorProto.UINT8),
@@ -75,9 +90,12 @@ def tiny_model(block_lines: int) -> bytes:
             floats("logits", [block_lines, "samples", CLASSES]),
             floats("next_total", ["samples", BANDS]),
             floats("next_half", [1, "half_samples"]),
+            *([] if early else [floats("uncertainty", [block_lines, "samples"]), floats("experts", [SCALES, EXPERTS])]),
         ],
         [
             constant("weights", weights()),
+            constant("gates", gates()),
+            constant("most", -np.log(np.float32(CLASSES))),
             constant("first_class", one_hot),
             constant("last", np.array([-1])),
             constant("zero", np.array(0)),
@@ -101,6 +119,13 @@ def reference(cube: np.ndarray, valid: np.ndarray, block_lines: int) -> tuple[np
     exponential = np.exp(logits - logits.max(axis=-1, keepdims=True))
     confidence = (exponential.max(axis=-1) / exponential.sum(axis=-1)) * valid
     return ((logits.argmax(axis=-1) + 1) * valid).astype(np.uint8), confidence, logits
+
+
+def uncertainty(logits: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """The entropy of the softmax as a share of its maximum; (line, sample)."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    log_probability = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return -(np.exp(log_probability) * log_probability).sum(axis=-1) / np.log(CLASSES) * valid
 
 
 def random_cube(lines: int, samples: int, seed: int = 0) -> np.ndarray:
@@ -174,6 +199,8 @@ class Tiny:
     cube = staticmethod(random_cube)
     expected_map = staticmethod(expected_map)
     reference = staticmethod(reference)
+    uncertainty = staticmethod(uncertainty)
+    gates = staticmethod(gates)
     write_bundle = staticmethod(write_tiny_bundle)
 
     def __init__(self, folder: Path) -> None:

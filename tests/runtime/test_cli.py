@@ -14,7 +14,7 @@ import pytest
 
 from hyperline.bundle import Bundle
 from hyperline.cli import main
-from hyperline.runtime.sinks import EnviSink
+from hyperline.runtime.sinks import FILES
 from hyperline.runtime.strip import PICTURE, SUMMARY
 from hyperline.scenes import Scene
 
@@ -57,7 +57,7 @@ def test_a_run_ends_with_speed_accuracy_and_the_files_that_it_wrote(run: Run, np
     assert "lines/s" in out
     assert "p99.9" in out
     assert "labelled pixels" in out
-    for name in (SUMMARY, *EnviSink.FILES, PICTURE):
+    for name in (SUMMARY, *FILES, PICTURE):
         assert str(tmp_path / "run" / name) in out
         assert (tmp_path / "run" / name).stat().st_size > 0
 

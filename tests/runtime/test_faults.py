@@ -164,6 +164,17 @@ def test_an_answer_that_is_no_number_costs_its_block_alone(tiny, bundle, scene, 
     expected = without(tiny, scene, range(12, 16))
     np.testing.assert_array_equal(labels, expected)
     assert (summary.counters.failed, summary.dropped, summary.classified) == (1, 4, LINES - 4)
+    uncertainty = np.fromfile(tmp_path / "uncertainty.img", np.uint8).reshape(LINES, SAMPLES)
+    experts = np.fromfile(tmp_path / "experts.img", "<f4").reshape(LINES // 4, -1)
+    assert not uncertainty[12:16].any() and not experts[3].any() and experts[[2, 4]].any(axis=1).all()
+    quicklook = np.fromfile(tmp_path / "quicklook.img", np.uint8).reshape(LINES, SAMPLES, 3)
+    assert quicklook[12:16].any()  # the lines were seen
+
+
+def test_a_block_without_a_pixel_has_no_experts(tiny, bundle, scene, tmp_path) -> None:
+    fly(bundle, scene, tmp_path, [*range(20), *range(28, LINES)])
+    experts = np.fromfile(tmp_path / "experts.img", "<f4").reshape(LINES // 4, -1)
+    np.testing.assert_array_equal(experts.any(axis=1), [block not in (5, 6) for block in range(LINES // 4)])
 
 
 def test_a_flipped_bit_of_the_state_is_found_before_the_next_block(tiny, bundle, scene, tmp_path, monkeypatch) -> None:

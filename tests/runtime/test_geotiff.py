@@ -11,7 +11,7 @@ from rasterio.shutil import copy
 
 from hyperline.errors import HyperlineError, InputError
 from hyperline.pictures import class_colours
-from hyperline.runtime.sinks import EnviSink, classes_geotiff
+from hyperline.runtime.sinks import EnviSink, classes_geotiff, map_forms
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -21,8 +21,8 @@ MAP_INFO = "map info = {UTM, 1.0, 1.0, 500000.0, 5400000.0, 2.0, 2.0, 32, North,
 
 def flown(folder: Path, lines: int, samples: int = 300) -> np.ndarray:
     labels = np.random.default_rng(0).integers(0, len(NAMES) + 1, (lines, samples)).astype(np.uint8)
-    with EnviSink(folder, lines, samples, NAMES) as sink:
-        sink.write(labels, np.ones(labels.shape, np.float32), lines)
+    with EnviSink(folder, map_forms(samples, NAMES), lines) as sink:
+        sink.write({"classes": labels, "confidence": np.ones(labels.shape, np.float32)}, lines)
     return labels
 
 

@@ -140,7 +140,7 @@ def test_what_is_no_onnx_file_is_refused_or_has_no_constants(data: bytes) -> Non
 def test_shapes_and_weights_lie_apart_each_at_a_cache_line(model: bytes) -> None:
     constants = Constants.of(model)
     whole_numbers = {"last", "zero", "first_axis", "second_axis", "pairs"}
-    assert set(constants.values) == whole_numbers | {"weights", "first_class", "one"}
+    assert set(constants.values) == whole_numbers | {"weights", "first_class", "one", "gates", "most"}
     for name, value in constants.values.items():
         memory = constants.shapes if name in whole_numbers else constants.weights
         first = value.data_ptr() - memory.ctypes.data
@@ -398,7 +398,7 @@ def test_the_engine_for_cuda_gives_what_the_one_for_the_cpu_gives(tiny, model: b
             valid = generator.random((4, samples)) < 0.8
             lines = generator.integers(0, 8, (4, samples, tiny.bands)).astype(np.float32) * valid[..., None]
             answers = [engine.step(Block(lines, valid, 4)) for engine in engines]
-            for name in ("labels", "confidence", "logits"):
+            for name in ("labels", "confidence", "logits", "uncertainty", "experts"):
                 np.testing.assert_array_equal(*(getattr(answer, name) for answer in answers))
             np.testing.assert_array_equal(*(engine.state for engine in engines))
     self_test(engines[1], tiny.golden(4))

@@ -13,7 +13,7 @@ from hyperline.bundle.bundle import MODELS
 from hyperline.errors import HyperlineError, InputError
 from hyperline.runtime.blocks import Block
 from hyperline.runtime.engines import Engine, load_engine, self_test
-from hyperline.runtime.engines.engine import SELF_TEST
+from hyperline.runtime.engines.engine import SELF_TEST, experts_shape
 
 
 @pytest.fixture
@@ -33,15 +33,38 @@ def blocks_of(tiny, count: int, samples: int) -> Iterator[tuple[np.ndarray, np.n
 def test_state_carried_over_blocks_gives_what_the_whole_strip_gives(tiny, engine: Engine, samples: int) -> None:
     blocks = list(blocks_of(tiny, 7, samples))
     engine.reset(samples)
-    got = {"labels": [], "confidence": [], "logits": []}
+    got = {"labels": [], "confidence": [], "logits": [], "uncertainty": []}
     for lines, valid in blocks:
         outputs = engine.step(Block(lines, valid, 4))
         for name, kept in got.items():
             kept.append(getattr(outputs, name).copy())
-    labels, confidence, logits = tiny.reference(*(np.concatenate(part) for part in zip(*blocks, strict=True)), 4)
+        np.testing.assert_array_equal(outputs.experts, tiny.gates() * np.count_nonzero(valid))
+    cube, valid = (np.concatenate(part) for part in zip(*blocks, strict=True))
+    labels, confidence, logits = tiny.reference(cube, valid, 4)
     np.testing.assert_array_equal(np.concatenate(got["labels"]), labels)
     np.testing.assert_array_equal(np.concatenate(got["logits"]), logits)
     np.testing.assert_allclose(np.concatenate(got["confidence"]), confidence, rtol=1e-5)
+    np.testing.assert_allclose(
+        np.concatenate(got["uncertainty"]), tiny.uncertainty(logits, valid), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_a_graph_from_before_there_were_uncertainty_and_experts_flies_without(tiny) -> None:
+    early, engine = (load_engine("ort-cpu", tiny.model(4, early), tiny.card(4), threads=1) for early in (True, False))
+    block = Block(*next(blocks_of(tiny, 1, 8)), 4)
+    for one in (early, engine):
+        one.reset(8)
+    outputs, expected = early.step(block), engine.step(block)
+    np.testing.assert_array_equal(outputs.logits, expected.logits)
+    assert outputs.uncertainty is None and outputs.experts is None
+    assert outputs.copy().experts is None
+    assert expected.copy().experts is not expected.experts
+
+
+@pytest.mark.parametrize("shape", [[4], ["scales", 4], [0, 4], [3, 4, 1], [3, 1 << 20]])
+def test_experts_of_a_shape_that_is_none_are_refused(tiny, shape: list) -> None:
+    with pytest.raises(HyperlineError, match=r"gives experts in shape \(.*which must be \(scales, experts\)"):
+        experts_shape(tiny.card(4), shape)
 
 
 def test_a_reset_forgets_the_strip_after_an_odd_and_an_even_number_of_blocks(tiny, engine: Engine) -> None:

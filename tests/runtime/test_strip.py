@@ -24,7 +24,7 @@ from hyperline.runtime.engines.ort_cpu import OrtCpuEngine
 from hyperline.runtime.sources import Line
 from hyperline.runtime.sources.files import SceneSource
 from hyperline.runtime.strip import RUN_FILES, run_strip
-from hyperline.scenes import Scene
+from hyperline.scenes import Scene, valid_pixels
 
 
 class Unruly(SceneSource):
@@ -35,6 +35,9 @@ class Unruly(SceneSource):
     def __iter__(self) -> Iterator[Line]:
         for line in super().__iter__():
             yield replace(line, values=line.values[:-1]) if line.index in self.bad else line
+
+
+BESIDE = ("uncertainty", "experts")
 
 
 def maps(out: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -64,9 +67,16 @@ def test_the_map_is_that_of_one_call_on_the_strip(
     with tempfile.TemporaryDirectory() as folder:
         summary = run_strip(tiny.bundle(block_lines), source, Path(folder), threads=1)
         labels, confidence = maps(Path(folder))
-    expected = tiny.expected_map(np.tile(cube, (repeat, 1, 1)), block_lines)
+        uncertainty, experts = (np.asarray(spectral.open_image(f"{folder}/{name}.hdr").load()) for name in BESIDE)
+    whole = np.tile(cube, (repeat, 1, 1))
+    expected = tiny.expected_map(whole, block_lines)
     np.testing.assert_array_equal(labels, expected[0])
     np.testing.assert_allclose(confidence, expected[1], rtol=1e-5)
+    valid = valid_pixels(whole, -1)
+    share = tiny.uncertainty(tiny.reference(whole.astype(np.float32), valid, block_lines)[2], valid)
+    np.testing.assert_allclose(uncertainty[..., 0], 255 * share, atol=0.51)
+    seen = [np.count_nonzero(valid[start : start + block_lines]) for start in range(0, len(whole), block_lines)]
+    np.testing.assert_array_equal(experts, np.multiply.outer(seen, tiny.gates().T))
     assert accounted(summary)
     assert summary.classified == summary.lines == lines * repeat
     assert summary.invalid_pixels == repeat * np.count_nonzero((cube == -1).all(axis=-1))
@@ -111,6 +121,14 @@ def test_the_summary_on_disk_has_the_keys_that_scripts_rely_on(bundle: Bundle, s
     assert written["latency_ms"]["p999"] <= written["seconds"] * 1e3
     assert 0 < written["first_block_ms"] <= written["seconds"] * 1e3
     assert written["lines_per_second"] == pytest.approx(22 / written["seconds"])
+    assert sum(written["latency_histogram"]["lines"]) == 22
+    assert len(written["latency_histogram"]["edges_ms"]) == len(written["latency_histogram"]["lines"]) + 1
+    (point,) = written["time_line"]
+    assert point["second"] == 0 and point["dropped"] == 0
+    assert written["latency_ms"]["p50"] <= point["latency_ms_max"] * 1.01
+    spectra = json.loads((out / "spectra.json").read_text())
+    assert sum(one["pixels"] for one in spectra["classes"]) <= 6 * 13  # a line of each block
+    assert {len(one[key]) for one in spectra["classes"] for key in ("mean", "std")} == {5}
     not_asked_for = {"classes.png", "classes.tif", "classes.tif.aux.xml"}
     assert {path.name for path in out.iterdir()} == set(RUN_FILES) - not_asked_for
 

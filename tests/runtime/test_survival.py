@@ -20,14 +20,16 @@ from hyperline.errors import HyperlineError, InputError
 from hyperline.runtime import writer as writer_module
 from hyperline.runtime.checkpoint import SLOTS, Checkpoint, Checkpoints, read_checkpoints
 from hyperline.runtime.flight import LoopOptions
-from hyperline.runtime.records import RECORDS, SIZE, Record, read_records
+from hyperline.runtime.records import IMAGES, RECORDS, SIZE, Part, Record, RecordLog, read_records
 from hyperline.runtime.sinks.envi import repair_maps
 from hyperline.runtime.sources.files import SceneSource
 from hyperline.runtime.strip import run_strip
 from hyperline.scenes import Scene
 from hyperline.sensor import SensorCorrection
 
-MAPS = ("classes.img", "confidence.img", "classes.hdr", "confidence.hdr")
+# All that has to come out the same, whatever happens on the way.
+MAPS = (*(f"{name}.img" for name in IMAGES), *(f"{name}.hdr" for name in IMAGES))
+PARTS = tuple(Part(size, size + 1) for size in (10, 40, 10, 30, 48))
 # A run that is killed again and again: HYPERLINE_KILLS=1000 pytest -rP tests/runtime/test_survival.py -k killed
 KILLS = int(os.environ.get("HYPERLINE_KILLS", "12"))
 
@@ -90,6 +92,7 @@ def test_a_strip_killed_at_any_moment_resumes_to_the_same_bytes(bundle, long_sce
             promised = int(header.splitlines()[1].partition("=")[2])
             assert (out / "classes.img").stat().st_size >= promised * 13  # readable as it lies there
             believed = repair_maps(out)
+            assert (out / "experts.img").stat().st_size == 48 * believed.records == 48 * -(-believed.lines // 4)
             recomputed = max(recomputed, believed.lines - lines)
             assert lines <= believed.lines <= lines + 4  # at most the block in flight is computed again
             assert (out / "classes.img").read_bytes() == whole[0]["classes.img"][: believed.lines * 13]
@@ -193,24 +196,77 @@ def test_only_the_same_strip_goes_on(tiny, bundle, long_scene, tmp_path) -> None
         run_strip(bundle, SceneSource(narrow), tmp_path, threads=1, resume=True)
 
 
-def test_repair_keeps_what_is_whole(bundle, long_scene, whole, tmp_path) -> None:
+@pytest.mark.parametrize(("name", "line_bytes"), [("confidence", 52), ("uncertainty", 13), ("quicklook", 39)])
+def test_repair_keeps_what_is_whole(bundle, long_scene, whole, tmp_path, name, line_bytes) -> None:
     run_strip(bundle, SceneSource(long_scene), tmp_path, threads=1)
     assert (repair_maps(tmp_path).lines, repair_maps(tmp_path).removed) == (402, 0)
-    image = bytearray((tmp_path / "confidence.img").read_bytes())
-    image[4 * 13 * 201] ^= 1  # in the block of lines 200 to 203
-    (tmp_path / "confidence.img").write_bytes(image)
+    image = bytearray((tmp_path / f"{name}.img").read_bytes())
+    image[line_bytes * 201] ^= 1  # in the block of lines 200 to 203
+    (tmp_path / f"{name}.img").write_bytes(image)
     repaired = repair_maps(tmp_path)
     assert (repaired.lines, repaired.removed, repaired.next_index) == (200, 202, 200)
-    assert (tmp_path / "classes.img").read_bytes() == whole[0]["classes.img"][: 200 * 13]
-    assert "lines =         200" in (tmp_path / "classes.hdr").read_text()
+    for map_name, width in {"classes": 13, "confidence": 52, "uncertainty": 13, "quicklook": 39}.items():
+        assert (tmp_path / f"{map_name}.img").read_bytes() == whole[0][f"{map_name}.img"][: 200 * width]
+        assert "lines =         200" in (tmp_path / f"{map_name}.hdr").read_text()
+    assert (tmp_path / "experts.img").read_bytes() == whole[0]["experts.img"][: 50 * 48]
+    assert "lines =          50" in (tmp_path / "experts.hdr").read_text()
     assert len(list(read_records(tmp_path / RECORDS))) == 50
     with pytest.raises(InputError, match=r"no blocks\.log"):
         repair_maps(tmp_path.parent)
 
 
-@pytest.mark.parametrize("position", [0, 3, 20, SIZE - 1])
+def test_a_damaged_weight_of_an_expert_cuts_back_to_its_block(bundle, long_scene, whole, tmp_path) -> None:
+    run_strip(bundle, SceneSource(long_scene), tmp_path, threads=1)
+    image = bytearray((tmp_path / "experts.img").read_bytes())
+    image[48 * 30 + 5] ^= 1
+    (tmp_path / "experts.img").write_bytes(image)
+    assert (repair_maps(tmp_path).lines, repair_maps(tmp_path).records) == (120, 30)
+    summary = run_strip(bundle, SceneSource(long_scene), tmp_path, threads=1, overwrite=True)
+    assert contents(tmp_path) == whole[0] and summary.lines == 402
+
+
+def test_where_an_image_is_gone_the_others_are_left_alone(bundle, long_scene, whole, tmp_path) -> None:
+    run_strip(bundle, SceneSource(long_scene), tmp_path, threads=1)
+    (tmp_path / "uncertainty.img").unlink()
+    with pytest.raises(HyperlineError, match=r"uncertainty\.img cannot be written: No such file"):
+        repair_maps(tmp_path)
+    assert (tmp_path / "classes.img").read_bytes() == whole[0]["classes.img"]
+
+
+def test_a_run_of_an_earlier_version_is_refused_and_left_alone(bundle, long_scene, whole, tmp_path) -> None:
+    run_strip(bundle, SceneSource(long_scene), tmp_path, threads=1)
+    (tmp_path / RECORDS).write_bytes(b"HLB1" + bytes(48))
+    for attempt in (
+        lambda: repair_maps(tmp_path),
+        lambda: run_strip(bundle, SceneSource(long_scene), tmp_path, threads=1, resume=True),
+    ):
+        with pytest.raises(InputError, match=r"blocks\.log was written by an earlier version .* --overwrite"):
+            attempt()
+    assert contents(tmp_path) == whole[0]
+
+
+def test_a_run_of_a_model_without_uncertainty_and_experts_leaves_no_images_of_them_and_resumes(
+    tiny, long_scene, whole, tmp_path
+) -> None:
+    bundle = tiny.write_bundle(tmp_path / "early.hlb", 4, tiny.model(4, early=True))
+    out = tmp_path / "run"
+
+    def stop(taken: int) -> None:
+        if taken >= 200:
+            raise HyperlineError("the power went away")
+
+    with pytest.raises(HyperlineError, match="power"):
+        run_strip(bundle, SceneSource(long_scene), out, threads=1, on_progress=stop)
+    run_strip(bundle, SceneSource(long_scene), out, threads=1, resume=True)
+    assert {path.stem for path in out.glob("*.img")} == {"classes", "confidence", "quicklook"}
+    for name in ("classes.img", "confidence.img", "quicklook.img"):
+        assert (out / name).read_bytes() == whole[0][name]
+    assert (repair_maps(out).lines, repair_maps(out).removed) == (402, 0)
+
+
+@pytest.mark.parametrize("position", [0, 3, 20, 60, SIZE - 1])
 def test_a_damaged_record_is_none(position) -> None:
-    record = Record(8, 8, 16, 1, 2, 3, -4, Record.RESET)
+    record = Record(8, 8, 16, PARTS, 3, -4, Record.RESET)
     data = bytearray(record.pack())
     assert Record.unpack(bytes(data)) == record
     data[position] ^= 0x10
@@ -259,6 +315,24 @@ def test_a_full_disk_does_not_hold_up_the_loop_and_is_made_good(tiny, bundle, lo
     summary = run_strip(bundle, Watched(long_scene, rate=400.0), tmp_path, threads=1, options=options)
     assert contents(tmp_path) == whole[0]
     assert (summary.outages, summary.unwritten, summary.dropped) == (1, 0, 0)
+
+
+def test_a_block_whose_record_the_disk_did_not_take_stands_in_the_maps_once(
+    bundle, long_scene, whole, tmp_path, monkeypatch
+) -> None:
+    append, failures = RecordLog.append, iter([False, True, True, False, True])  # two outages, the first one longer
+
+    def fail(self, record):
+        if next(failures, False):
+            raise HyperlineError("the disk is full")
+        append(self, record)
+
+    monkeypatch.setattr(RecordLog, "append", fail)
+    options = LoopOptions(ring_lines=402)
+    summary = run_strip(bundle, SceneSource(long_scene, rate=400.0), tmp_path, threads=1, options=options)
+    assert contents(tmp_path) == whole[0]
+    assert len(list(read_records(tmp_path / RECORDS))) == 101
+    assert (summary.outages, summary.unwritten) == (2, 0)
 
 
 def test_a_disk_that_stays_full_leaves_a_hole_that_is_counted(tiny, bundle, long_scene, whole, tmp_path, monkeypatch):

@@ -65,15 +65,29 @@ def blocks_of(tiny, count, samples):
 def test_state_carried_over_blocks_gives_what_the_whole_strip_gives(tiny, engine, samples):
     blocks = list(blocks_of(tiny, 7, samples))
     engine.reset(samples)
-    got = {"labels": [], "confidence": [], "logits": []}
+    got = {"labels": [], "confidence": [], "logits": [], "uncertainty": []}
     for lines, valid in blocks:
         outputs = engine.step(Block(lines, valid, 4))
         for name, kept in got.items():
             kept.append(getattr(outputs, name).copy())
-    labels, confidence, logits = tiny.reference(*(np.concatenate(part) for part in zip(*blocks, strict=True)), 4)
+        np.testing.assert_array_equal(outputs.experts, tiny.gates() * np.count_nonzero(valid))
+    cube, valid = (np.concatenate(part) for part in zip(*blocks, strict=True))
+    labels, confidence, logits = tiny.reference(cube, valid, 4)
     np.testing.assert_array_equal(np.concatenate(got["labels"]), labels)
     np.testing.assert_array_equal(np.concatenate(got["logits"]), logits)
     np.testing.assert_allclose(np.concatenate(got["confidence"]), confidence, rtol=1e-5)
+    np.testing.assert_allclose(
+        np.concatenate(got["uncertainty"]), tiny.uncertainty(logits, valid), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_an_engine_of_a_graph_from_before_there_were_uncertainty_and_experts_flies_without(tiny, make):
+    engine = make(built=tiny.model(4, early=True))
+    engine.reset(8)
+    lines, valid = next(blocks_of(tiny, 1, 8))
+    outputs = engine.step(Block(lines, valid, 4))
+    np.testing.assert_array_equal(outputs.labels, tiny.reference(lines, valid, 4)[0])
+    assert outputs.uncertainty is None and outputs.experts is None
 
 
 def test_a_reset_forgets_the_strip_after_an_odd_and_an_even_number_of_blocks(tiny, engine):

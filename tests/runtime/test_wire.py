@@ -482,7 +482,7 @@ def run_command(bundle: Bundle, source: str, out: Path) -> list[str]:
 
 
 def assert_same_run(flown: Path) -> None:
-    for name in ("classes.img", "confidence.img"):
+    for name in ("classes.img", "confidence.img", "uncertainty.img", "quicklook.img", "experts.img"):
         assert (flown.parent / "wire" / name).read_bytes() == (flown.parent / "file" / name).read_bytes()
 
 

@@ -18,6 +18,7 @@ from hyperline.runtime.checkpoint import SLOTS, Checkpoint, Checkpoints
 from hyperline.runtime.flight import Counters
 from hyperline.runtime.records import RECORDS, SIZE, Record, RecordLog
 from hyperline.runtime.sinks.envi import EnviSink, repair_maps
+from hyperline.runtime.sinks.images import PIXEL_BYTES, ImageForm, map_forms
 
 BLOCK, SAMPLES, CLASSES, STATE = 4, 6, 3, 40
 FACTS = {"bundle": "0" * 64, "precision": "fp32", "samples": SAMPLES, "block_lines": BLOCK}
@@ -99,29 +100,43 @@ class Runs(Target):
                 return "refused"
             lines, records = repaired.lines, repaired.records
         assert (self.folder / RECORDS).stat().st_size == records * SIZE
-        samples = [(self.folder / f"{name}.img").stat().st_size for name in ("classes", "confidence")]
-        assert lines == 0 or (samples[0] % lines == 0 and samples[1] == 4 * samples[0]), (
-            f"{lines} lines in {samples} bytes"
-        )
+        sizes = {name: self._size(name) for name in PIXEL_BYTES}
+        samples = sizes["classes"] // lines if lines else 0
+        wanted = {name: lines * samples * bytes_ for name, bytes_ in PIXEL_BYTES.items()}
+        assert sizes == wanted, f"{lines} lines of {samples} samples in {sizes} bytes"
+        experts = self._size("experts")
+        assert experts % max(records, 1) == 0, f"{records} blocks in {experts} bytes of experts"
         again = repair_maps(self.folder)
         assert (again.lines, again.removed, again.records) == (lines, 0, records), f"a second repair gives {again}"
         return "whole" if lines == self.lines else "cut back" if lines else "nothing left"
+
+    def _size(self, name: str) -> int:
+        path = self.folder / f"{name}.img"
+        return path.stat().st_size if path.exists() else 0
 
 
 def _fly(folder: Path) -> None:
     """Write what a flight of five blocks leaves, the last of them partial."""
     generator = np.random.default_rng(0)
     log, slots = RecordLog(folder / RECORDS), Checkpoints(folder)
-    with EnviSink(folder, BLOCK, SAMPLES, ["Corn", "Woods", "Stone"]) as sink:
+    forms = (
+        *map_forms(SAMPLES, ["Corn", "Woods", "Stone"]),
+        ImageForm("uncertainty", "|u1", SAMPLES, 1, ""),
+        ImageForm("quicklook", "|u1", SAMPLES, 3, ""),
+        ImageForm("experts", "<f4", 4, 3, "", per_block=True),
+    )
+    with EnviSink(folder, forms, BLOCK) as sink:
         for block in range(5):
             count = BLOCK if block < 4 else 2
             first = sink.lines
-            words = sink.write(
-                generator.integers(0, 4, (BLOCK, SAMPLES), np.uint8),
-                generator.random((BLOCK, SAMPLES), np.float32),
-                count,
-            )
-            log.append(Record(first, count, sink.lines, *words))
+            images = {
+                "classes": generator.integers(0, 4, (BLOCK, SAMPLES), np.uint8),
+                "confidence": generator.random((BLOCK, SAMPLES), np.float32),
+                "uncertainty": generator.integers(0, 256, (BLOCK, SAMPLES), np.uint8),
+                "quicklook": generator.integers(0, 256, (BLOCK, SAMPLES, 3), np.uint8),
+                "experts": generator.random((1, 4, 3), np.float32),
+            }
+            log.append(Record(first, count, sink.lines, sink.write(images, count)))
             facts = {
                 **FACTS,
                 "counters": asdict(Counters(received=sink.lines, classified=sink.lines)),

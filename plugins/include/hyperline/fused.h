@@ -72,8 +72,10 @@ typedef struct hyperline_decision {
     int64_t classes;      /* 1 to 255 */
     const float* logits;  /* (pixels, classes) */
     const uint8_t* valid; /* (pixels), 0 where not */
-    uint8_t* labels;   /* (pixels), the class of the greatest logit, the first of equals, from 1; 0 where not valid */
-    float* confidence; /* (pixels), its softmax; 0 where not valid */
+    uint8_t* labels;    /* (pixels), the class of the greatest logit, the first of equals, from 1; 0 where not valid */
+    float* confidence;  /* (pixels), its softmax; 0 where not valid */
+    float* uncertainty; /* (pixels), the entropy of the softmax as a share of that of equal classes; 0 where not valid;
+                           null where it is not wanted */
 } hyperline_decision;
 
 HYPERLINE_API int hyperline_decide(const hyperline_decision* decision);

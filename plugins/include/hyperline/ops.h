@@ -87,7 +87,7 @@ HYPERLINE_API const char* hyperline_status_text(int status);
 /* Instruction set that the kernels run on here: "avx512", "avx2", "sse2", "neon". */
 HYPERLINE_API const char* hyperline_instruction_set(void);
 
-/* 1. A change of this interface that old callers cannot bear adds one. */
+/* 4. A change of this interface that old callers cannot bear adds one. */
 HYPERLINE_API int hyperline_ops_version(void);
 
 #ifdef __cplusplus

@@ -1,0 +1,1 @@
+"""Accuracy that stands up: models on the same splits, over seeds, with intervals."""

@@ -1,0 +1,49 @@
+"""Who takes part: networks and what they have to beat, each with its source and its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hyperline.train.baselines import Baseline
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One way to classify.
+
+    Attributes:
+        title: in tables.
+        source: the paper.
+        baseline: a shallow classifier; None for a network.
+        model: fields of `ModelConfig` that differ from the default.
+        train: fields of `TrainConfig` that differ from the default.
+    """
+
+    title: str
+    source: str
+    baseline: Baseline | None = None
+    model: Mapping[str, Any] = field(default_factory=dict)
+    train: Mapping[str, Any] = field(default_factory=dict)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what its results depend on."""
+        return {"baseline": self.baseline, "model": dict(self.model), "train": dict(self.train)}
+
+
+_MAMBAMOE = "Xu et al., MambaMoE, arXiv 2504.20509"
+
+CONTESTANTS: Mapping[str, Contestant] = {
+    "mambamoe": Contestant("MambaMoE", _MAMBAMOE),
+    "mambamoe-ugcl-published": Contestant("MambaMoE, UGCL as published", _MAMBAMOE, train={"ugcl": "published"}),
+    "mambamoe-no-ugcl": Contestant("MambaMoE without UGCL", _MAMBAMOE, train={"ugcl": "off"}),
+    "mambamoe-no-spectral": Contestant("MambaMoE without spectral expert", _MAMBAMOE, model={"spectral_inner": 0}),
+    "svm-mnf": Contestant(
+        "SVM on MNF + Gaussian scales", "Green et al. 1988 (MNF); Cortes and Vapnik 1995", baseline="svm-mnf"
+    ),
+    "lda-mnf": Contestant(
+        "LDA on MNF + Gaussian scales", "Green et al. 1988 (MNF); Ledoit and Wolf 2004", baseline="lda-mnf"
+    ),
+    "svm-spectra": Contestant("SVM on spectra", "Melgani and Bruzzone 2004", baseline="svm-spectra"),
+}
