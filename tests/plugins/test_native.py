@@ -316,11 +316,11 @@ def test_colours_are_bands_stretched_and_cut_and_0_where_not_valid(library: nati
     colours = np.full((3, 37, 3), 77, np.uint8)
     library.colours(lines, valid, stretch, colours)
     stretched = lines[..., list(stretch.bands)] * np.float32(stretch.gain) + np.float32(stretch.offset)
-    expected = np.clip(np.nan_to_num(stretched, nan=0.0, posinf=255.0, neginf=0.0), 0, 255)
+    expected = np.clip(np.nan_to_num(stretched, nan=0.0, posinf=255.0, neginf=0.0), 1, 255)
     assert (
         np.abs(colours - np.where(valid[..., None], np.floor(expected), 0)).max() <= 1
     )  # of a sum rounded once or twice
-    assert colours[0, :3].tolist() == [[0] * 3, [255] * 3, [0] * 3]
+    assert colours[0, :3].tolist() == [[1] * 3, [255] * 3, [1] * 3]
     assert not colours[~valid].any() and np.unique(colours).size > 50
     for wrong in (lines[:2], lines[..., ::2], lines.astype(np.float64)):
         with pytest.raises(InputError, match="do not fit each other"):

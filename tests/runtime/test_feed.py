@@ -356,7 +356,7 @@ def test_a_run_shows_what_it_writes(bundle, scene, tmp_path: Path, monkeypatch: 
     np.testing.assert_array_equal(lines.confidence, (confidence * np.float32(255)).astype(np.uint8))
     golden, bands = bundle.golden(), [2, 1, 0]
     low, high = np.percentile(golden["lines"][golden["valid"]][:, bands], (2, 98), axis=0)
-    shown = ((scene.cube[..., bands] - low) / (high - low)).clip(0, 1) * 255
+    shown = (52 + (204 - 52) * (scene.cube[..., bands] - low) / (high - low)).clip(1, 255)
     shown[(scene.cube < 0).all(axis=-1)] = 0
     assert np.abs(lines.colours - shown).max() <= 1
     assert reader.ended

@@ -17,6 +17,7 @@ import pytest
 from hyperline.bundle import Bundle
 from hyperline.runtime.feed.layout import POINTER
 from hyperline.runtime.feed.writer import discard_feed
+from hyperline.runtime.quicklook import _BYTES
 
 NUMBERS = 512  # lines that differ: three colours of eight levels
 
@@ -35,13 +36,14 @@ def pattern(lines: int, samples: int, bands: int = 5) -> np.ndarray:
 
 def number_of(colours: np.ndarray) -> np.ndarray:
     """Read the numbers back from (…, 3) uint8."""
-    digits = np.rint(colours / 255 * 7).astype(int)
+    dark, bright = _BYTES
+    digits = np.rint((colours.astype(int) - dark) / (bright - dark) * 7).astype(int)
     return digits[..., 0] * 64 + digits[..., 1] * 8 + digits[..., 2]
 
 
 @pytest.fixture(scope="session")
 def bundle(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The tiny model with a golden block that fixes the stretch of every band from 0 to 7."""
+    """The tiny model with a golden block whose bands run from 0 to 7."""
     lines, valid = np.zeros((4, 8, 5), np.float32), np.ones((4, 8), bool)
     lines[:] = np.arange(8)[:, None]
     labels, _, logits = tiny.reference(lines, valid, 4)

@@ -187,7 +187,7 @@ def test_keys_scroll_pause_and_move_the_cursor(flown: Path, view: Callable[..., 
     page.keyboard.press("Escape")
     assert "Point at a pixel" in page.inner_text("#readout")
     page.keyboard.press("Space")
-    assert page.get_attribute("#pause", "aria-pressed") == "true"
+    until(page, "document.getElementById('pause').getAttribute('aria-pressed') === 'true'")  # with the next frame
 
 
 def test_confidence_darkens_the_classes_and_nothing_else(flown: Path, view: Callable[..., Any], page: Any) -> None:
