@@ -103,6 +103,19 @@ MEASUREMENTS = (
         minutes=2,
     ),
     Measurement(
+        "records",
+        "What keeping quicklook, uncertainty and experts costs",
+        "python bench/records.py --seconds 60",
+        minutes=2,
+    ),
+    Measurement(
+        "view",
+        "What viewers cost the loop, and whether they miss a line",
+        "python bench/view.py --seconds 8 --turns 6",
+        lacks=_program("chromium", "chromium"),
+        minutes=8,
+    ),
+    Measurement(
         "overhead",
         "What the bench's own instruments cost, and whether a recorder of its own agrees",
         "python bench/overhead.py --threads 2 --seconds 60 --rate 330",

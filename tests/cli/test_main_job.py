@@ -124,7 +124,8 @@ def test_a_report_of_the_whole_job_has_every_section_that_its_parts_give(folder:
     done = hyperline("report", strip, "--out", out, "--json", *given)
     assert done.code == 0, done.err
     said = json.loads(done.out)
-    assert {"maps", "accuracy", "accounting", "latency", "precisions", "training"} <= set(said["sections"])
+    sections = {"maps", "accuracy", "spectra", "experts", "accounting", "latency", "precisions", "training"}
+    assert sections <= set(said["sections"])
     assert {"speed", "environment"} == set(said["missing"]) & {"speed", "environment"}
     page = out.read_text()
     assert said["bytes"] == len(page.encode())

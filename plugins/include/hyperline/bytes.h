@@ -10,8 +10,8 @@
 extern "C" {
 #endif
 
-/* Three bands of each pixel: band times gain plus offset, without its fraction, within 1 .. 255, what is no number as 1;
- * a pixel that is not valid becomes 0. */
+/* Three bands of each pixel: band times gain plus offset, without its fraction, within 1 .. 255, what is no number as
+ * 1; a pixel that is not valid becomes 0. */
 typedef struct hyperline_colours {
     int64_t pixels;
     int64_t bands;

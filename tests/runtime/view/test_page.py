@@ -186,8 +186,9 @@ def test_keys_scroll_pause_and_move_the_cursor(flown: Path, view: Callable[..., 
     assert "sample 31" in first and "sample 32" in second and "confidence" in second
     page.keyboard.press("Escape")
     assert "Point at a pixel" in page.inner_text("#readout")
+    assert page.get_attribute("#pause", "aria-pressed") == "true", "a pixel that is looked at stays"
     page.keyboard.press("Space")
-    until(page, "document.getElementById('pause').getAttribute('aria-pressed') === 'true'")  # with the next frame
+    assert page.get_attribute("#pause", "aria-pressed") == "false"
 
 
 def test_confidence_darkens_the_classes_and_nothing_else(flown: Path, view: Callable[..., Any], page: Any) -> None:
