@@ -32,11 +32,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flight import _BANDS, _LINES, _SAMPLES, _bundle, _scene
+from flight import made_up_bundle, made_up_scene
 from timing import processor
 
 from hyperline.runtime.feed.layout import POINTER
 from hyperline.runtime.view.priority import lowest_priority
+
+_SAMPLES, _BANDS, _CLASSES = 1024, 224, 16
+_QUIET = 3
 
 _FLAGS = [
     "--headless",
@@ -151,12 +154,12 @@ def _fly(folder: Path, lines: int, rate: float | None, threads: int, feed: bool)
 
     held = globals().setdefault("_held", {})
     if not held:
-        held["bundle"] = _bundle(folder)
-        held["scene"] = _scene(held["bundle"])
+        held["bundle"] = made_up_bundle(folder, _BANDS, _CLASSES)
+        held["scene"] = made_up_scene(held["bundle"], _SAMPLES)
     marks: list[tuple[int, float]] = []
     summary = run_strip(
         held["bundle"],
-        SceneSource(held["scene"], rate, repeat=max(1, round(lines / _LINES))),
+        SceneSource(held["scene"], rate, repeat=max(1, round(lines / held["scene"].lines))),
         folder / "strip",
         precision="int8",
         threads=threads,
@@ -181,20 +184,21 @@ class _Client(threading.Thread):
         from websockets.sync.client import connect
 
         expected: int | None = None
+        quiet = 0  # messages without lines since the strip has ended
         with connect(self._url, proxy=None, max_size=None) as socket:
-            while True:
+            while quiet < _QUIET:
+                message: str | bytes = ""
                 with suppress(TimeoutError):
                     message = socket.recv(timeout=0.5)
-                    if isinstance(message, bytes):
-                        first, _, count = np.frombuffer(message, "<u4", 3, 4).tolist()
-                        if expected is not None:
-                            self.missed += max(first - expected, 0)
-                        expected = first + count
-                    elif json.loads(message)["kind"] == "strip":
-                        expected = json.loads(message)["head"]
+                if isinstance(message, bytes):
+                    first, _, count = np.frombuffer(message, "<u4", 3, 4).tolist()
+                    if expected is not None:
+                        self.missed += max(first - expected, 0)
+                    expected = first + count
                     continue
-                if self._flown.done():
-                    return
+                if message and json.loads(message)["kind"] == "strip":
+                    expected = json.loads(message)["head"]
+                quiet += self._flown.done()
 
 
 class _Viewers:
@@ -321,7 +325,7 @@ def _offer(folder: Path) -> None:
     from hyperline.runtime.feed import open_feed
     from hyperline.runtime.quicklook import Quicklook
 
-    bundle = _bundle(folder)
+    bundle = made_up_bundle(folder, _BANDS, _CLASSES)
     card, golden = bundle.card, bundle.golden()
     shape = (card.block_lines, _SAMPLES)
     block = Block(np.random.default_rng(0).random((*shape, _BANDS), np.float32), np.ones(shape, bool), shape[0])
