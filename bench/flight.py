@@ -26,28 +26,23 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
-import onnx
-from step import full_frame_bundle
+from strips import fly_strip, made_up_bundle, made_up_scene
 from timing import processor
 
-from hyperline.bundle import Bundle, add_members, read_bundle
-from hyperline.bundle.bundle import MODELS
-from hyperline.calibration.int8 import int8_model
-from hyperline.calibration.layers import find_layers
+from hyperline.bundle import Bundle
 from hyperline.runtime.engines.chain import EngineChain
 from hyperline.runtime.flight import LoopOptions
 from hyperline.runtime.guards import StateGuard
 from hyperline.runtime.ring import Slot
 from hyperline.runtime.sources.files import SceneSource
 from hyperline.runtime.strip import run_strip
-from hyperline.scenes import Scene
 
 _SAMPLES, _BANDS, _CLASSES = 1024, 224, 16
-_LINES = 256  # of the scene that is played again and again
 _REPORT_SECONDS = 10.0
 # What the loop does for its guards, between two blocks.
 _GUARDS = (
@@ -85,28 +80,10 @@ def main() -> None:
             sys.exit(0 if _fly(bundle, options, folder) else 1)
 
 
-def made_up_bundle(folder: Path, bands: int, classes: int) -> Bundle:
-    """Export a network with random weights, in float32 and INT8."""
-    bundle = full_frame_bundle(folder / "bench.hlb", bands, classes)
-    graph = onnx.load_from_string(bundle.model())
-    layers, _ = find_layers(graph)
-    int8 = int8_model(graph, layers, {layer.name: 8.0 for layer in layers}).SerializeToString(deterministic=True)
-    add_members(bundle.path, {MODELS["int8"]: int8})
-    return read_bundle(bundle.path)
-
-
-def made_up_scene(bundle: Bundle, samples: int) -> Scene:
-    """Repeat the golden block over a strip, with noise, as 16-bit counts."""
-    lines = bundle.golden()["lines"]
-    rows, columns = np.arange(_LINES) % lines.shape[0], np.arange(samples) % lines.shape[1]
-    noise = np.random.default_rng(0).integers(0, 20, (_LINES, samples, lines.shape[2]), np.uint16)
-    return Scene("made-up", lines[rows][:, columns].astype(np.uint16) + noise)
-
-
 def _fly(bundle: Bundle, options: argparse.Namespace, folder: Path) -> bool:
     """Fly; return whether all bars are met."""
     scene = made_up_scene(bundle, _SAMPLES)
-    source = SceneSource(scene, options.rate, repeat=round(options.seconds * options.rate / _LINES))
+    source = SceneSource(scene, options.rate, repeat=round(options.seconds * options.rate / scene.lines))
     report = options.out.open("w") if options.out else None
     taken = [0]
     ended = threading.Event()
@@ -176,6 +153,7 @@ def _memory() -> int:
 
 def _guards_cost(bundle: Bundle, options: argparse.Namespace, folder: Path) -> None:
     source = SceneSource(made_up_scene(bundle, _SAMPLES), repeat=8)
+    fly = partial(fly_strip, bundle, source, folder / "strip", precision=options.precision, threads=options.threads)
     rates: dict[bool, list[float]] = {True: [], False: []}
     spent: dict[bool, list[float]] = {True: [], False: []}
     end = time.monotonic() + options.seconds
@@ -183,19 +161,9 @@ def _guards_cost(bundle: Bundle, options: argparse.Namespace, folder: Path) -> N
     while time.monotonic() < end:
         first = not first  # whoever flies second finds the machine warmer
         for guards in (first, not first):
-            marks: list[tuple[int, float]] = []  # lines, processor time
-            summary = run_strip(
-                bundle,
-                source,
-                folder / "strip",
-                precision=options.precision,
-                threads=options.threads,
-                overwrite=True,
-                options=LoopOptions(guards=guards),
-                on_progress=lambda lines, marks=marks: marks.append((lines, time.process_time())),  # type: ignore[misc]
-            )
+            summary, seconds = fly(options=LoopOptions(guards=guards))
             rates[guards].append(summary.lines_per_second)
-            spent[guards].append((marks[-1][1] - marks[0][1]) / (marks[-1][0] - marks[0][0]))
+            spent[guards].append(seconds)
     with_guards, without = (float(np.median(rates[guards])) for guards in (True, False))
     ratios = 100 * (1 - np.array(rates[True]) / np.array(rates[False]))
     low, less, high = np.percentile(ratios, (25, 50, 75))
@@ -210,15 +178,7 @@ def _guards_cost(bundle: Bundle, options: argparse.Namespace, folder: Path) -> N
     with ExitStack() as clocks:
         for what, owner, name in _GUARDS:
             clocks.enter_context(_clocked(spent_in, what, owner, name))
-        summary = run_strip(
-            bundle,
-            source,
-            folder / "strip",
-            precision=options.precision,
-            threads=options.threads,
-            overwrite=True,
-            options=LoopOptions(self_test_every=0),
-        )
+        summary, _ = fly(options=LoopOptions(self_test_every=0))
     blocks = summary.received / summary.block_lines
     each = ", ".join(f"{what} {1e6 * seconds / blocks:.0f}" for what, seconds in spent_in.items())
     print(f"by the clock, µs a block of {1e6 * summary.seconds / blocks:.0f}: {each}")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from flight import made_up_bundle, made_up_scene
+from strips import fly_strip, made_up_bundle, made_up_scene
 from timing import processor
 
 from hyperline.bundle import Bundle, read_bundle, write_bundle
@@ -26,7 +26,6 @@ from hyperline.bundle.bundle import MODELS
 from hyperline.bundle.card import OPTIONAL_OUTPUTS
 from hyperline.runtime.flight import LoopOptions
 from hyperline.runtime.sources.files import SceneSource
-from hyperline.runtime.strip import run_strip
 
 _CLASSES = 16
 
@@ -55,19 +54,16 @@ def main() -> None:
         end = time.monotonic() + options.seconds
         while time.monotonic() < end:
             for kind, (flown, loop) in kinds.items():
-                marks: list[tuple[int, float]] = []  # lines, processor time
-                run_strip(
+                _, seconds = fly_strip(
                     flown,
                     source,
                     folder / "strip",
                     precision=options.precision,
                     threads=options.threads,
-                    overwrite=True,
                     options=loop,
-                    on_progress=lambda lines, marks=marks: marks.append((lines, time.process_time())),  # type: ignore[misc]
+                    feed=False,  # which needs a quicklook too
                 )
-                blocks = (marks[-1][0] - marks[0][0]) / bundle.card.block_lines
-                spent[kind].append((marks[-1][1] - marks[0][1]) / blocks)
+                spent[kind].append(seconds * bundle.card.block_lines)
     least = min(spent["class and confidence alone"])
     print(
         f"{options.samples} samples × {options.bands} bands, {options.precision}, threads: {options.threads}, "

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flight import made_up_bundle, made_up_scene
+from strips import fly_strip, made_up_bundle, made_up_scene
 from timing import processor
 
 from hyperline.runtime.feed.layout import POINTER
@@ -150,25 +150,20 @@ def _measure(
 def _fly(folder: Path, lines: int, rate: float | None, threads: int, feed: bool) -> dict[str, Any]:
     """Fly one strip; in the flights' process, whose bundle and scene stay."""
     from hyperline.runtime.sources.files import SceneSource
-    from hyperline.runtime.strip import run_strip
 
     held = globals().setdefault("_held", {})
     if not held:
         held["bundle"] = made_up_bundle(folder, _BANDS, _CLASSES)
         held["scene"] = made_up_scene(held["bundle"], _SAMPLES)
-    marks: list[tuple[int, float]] = []
-    summary = run_strip(
+    summary, seconds = fly_strip(
         held["bundle"],
         SceneSource(held["scene"], rate, repeat=max(1, round(lines / held["scene"].lines))),
         folder / "strip",
         precision="int8",
         threads=threads,
-        overwrite=True,
         feed=feed,
-        on_progress=lambda taken: marks.append((taken, time.process_time())),
     )
-    busy = (marks[-1][1] - marks[0][1]) / max(marks[-1][0] - marks[0][0], 1)
-    return summary.as_dict() | {"processor_ms_a_line": 1e3 * busy}
+    return summary.as_dict() | {"processor_ms_a_line": 1e3 * seconds}
 
 
 class _Client(threading.Thread):

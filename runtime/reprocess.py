@@ -64,6 +64,7 @@ def reprocess_strip(job: Job) -> dict[str, Any]:
             engine=job.engine,
             precision=job.precision,
             threads=1,
+            feed=False,
             correction=None if job.radiometry is None else read_correction(Path(job.radiometry)),
         )
         with disk_errors(out):
