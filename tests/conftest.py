@@ -13,6 +13,30 @@ from hyperline.plugins import reference
 from hyperline.plugins.native import find_library
 
 ROOT = Path(__file__).resolve().parents[1]
+CHROMIUM_FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """Chromium that knows nothing and has no network but this machine's own."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        pytest.skip("no Chromium: apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, of hyperline[dev]")
+    home = {**os.environ, "HOME": str(tmp_path_factory.mktemp("home"))}
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=found, args=list(CHROMIUM_FLAGS), env=home)
+        yield opened
+        opened.close()
 
 
 @pytest.fixture(scope="session")

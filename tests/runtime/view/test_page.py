@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -15,22 +14,6 @@ import pytest
 from hyperline.pictures import class_colours
 from hyperline.runtime.sources.files import SceneSource
 from hyperline.runtime.strip import run_strip
-
-playwright_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, of hyperline[dev]")
-CHROMIUM = shutil.which("chromium")
-if CHROMIUM is None:
-    pytest.skip("no Chromium: apt-get install chromium", allow_module_level=True)
-
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 # Functions for the page: reads one column of both pictures; does so as they scroll; finds text that is too faint.
 READ, FAINT = (Path(__file__).with_name(name).read_text() for name in ("read.js", "faint.js"))
@@ -47,21 +30,10 @@ RECORD = f"""column => {{
 BACKGROUND = [0x23, 0x29, 0x2F]  # of lines that the page does not have
 
 
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A browser that knows nothing and has no network but this machine's own."""
-    with playwright_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=FLAGS, env={**os.environ, "HOME": str(tmp_path_factory.mktemp("home"))}
-        )
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def page(chromium: Any) -> Iterator[Any]:
+def page(browser: Any) -> Iterator[Any]:
     """A page on which nothing may go wrong, and which may ask nobody but its server."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 800})
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
     page = context.new_page()
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
