@@ -73,7 +73,7 @@ def run_job(job: Job) -> None:
     from hyperline.scenes import read_scene
     from hyperline.splits import make_split
     from hyperline.train.baselines import classify_baseline
-    from hyperline.train.model import ModelConfig
+    from hyperline.train.models.mambamoe import MambaMoEConfig
     from hyperline.train.trainer import TrainConfig, predict, start, train
 
     torch.set_num_threads(1)
@@ -87,7 +87,7 @@ def run_job(job: Job) -> None:
             "streamed": classify_baseline(job.baseline, scene, split, block_lines=8),
         }
     else:
-        model = ModelConfig(bands=scene.bands, classes=classes, **job.row.model)
+        model = MambaMoEConfig(bands=scene.bands, classes=classes, **job.row.model)
         config = TrainConfig(seed=job.seed, threads=1, **job.row.train)
         network = train(start(scene, model, config), scene, split, config)
         maps = {"offline": predict(network, scene), "streamed": predict(network, scene, 8)}

@@ -25,9 +25,8 @@ from hyperline.export.step import export_step, state_tensors
 from hyperline.runtime.bench import Plan, run_bench, stepper, take_turns
 from hyperline.runtime.engines.ort_cpu import OrtCpuEngine
 from hyperline.scenes import Scene
-from hyperline.train.mnf import fit_mnf
-from hyperline.train.model import MULTIPLE, MambaMoE, ModelConfig
-from hyperline.train.trainer import set_first_layer
+from hyperline.train.models.mambamoe import MambaMoE, MambaMoEConfig
+from hyperline.train.network import MULTIPLE
 
 _BLOCK_LINES = 8
 
@@ -85,9 +84,9 @@ def full_frame_bundle(path: Path, bands: int, classes: int) -> Bundle:
     abundance = np.stack([np.sin(line + sample), np.cos(line - 2 * sample), np.sin(3 * sample)], axis=-1)
     cube = 2000 + abundance @ generator.uniform(100, 600, (3, bands)) + generator.normal(0, 10, (64, 64, bands))
     scene = Scene("made-up", cube.astype(np.float32))
-    config = ModelConfig(bands=bands, classes=classes)
+    config = MambaMoEConfig(bands=bands, classes=classes)
     network = MambaMoE(config).requires_grad_(False).eval()
-    set_first_layer(network, fit_mnf(scene, config.components))
+    network.fit_first_layer(scene)
     names = tuple(f"class {i + 1}" for i in range(classes))
     lines, valid = np.ascontiguousarray(scene.cube[:_BLOCK_LINES]), np.ones((_BLOCK_LINES, 64), bool)
     answer = classify(network, lines, valid, _BLOCK_LINES)

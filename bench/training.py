@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hyperline.scenes import read_scene
 from hyperline.splits import random_split
-from hyperline.train.model import ModelConfig
+from hyperline.train.models.mambamoe import MambaMoEConfig
 from hyperline.train.native_ops import NativeOps, fastest_ops
 from hyperline.train.ops import TorchOps
 from hyperline.train.trainer import TrainConfig, start, train
@@ -63,7 +63,7 @@ def main() -> None:
     scene = read_scene(options.scene)
     split = random_split(scene.labels, 15, 0)
     config = TrainConfig(epochs=options.rounds + 1, threads=options.threads, block_lines=8)
-    model = ModelConfig(bands=scene.bands, classes=int(scene.labels.max()))
+    model = MambaMoEConfig(bands=scene.bands, classes=int(scene.labels.max()))
     contestants = {"loop": LoopOps(), "torch": TorchOps()}
     if isinstance(native := fastest_ops(), NativeOps):
         contestants["native"] = native

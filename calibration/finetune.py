@@ -33,7 +33,7 @@ from hyperline.calibration.lines import Lines
 from hyperline.calibration.stream import blocks
 from hyperline.errors import InputError
 from hyperline.export.step import StreamingStep
-from hyperline.train.model import MambaMoE
+from hyperline.train.models.mambamoe import MambaMoE
 from hyperline.train.native_ops import fastest_ops
 
 # Of so many blocks the last one judges and does not teach.

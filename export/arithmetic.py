@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hyperline.train.model import MULTIPLE, MambaMoE
+from hyperline.train.models.mambamoe import MambaMoE
+from hyperline.train.network import MULTIPLE
 
 
 @dataclass(frozen=True)

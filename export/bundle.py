@@ -15,7 +15,7 @@ from hyperline.export.parity import Parity, check_parity, classify, parity_lines
 from hyperline.export.step import export_step, state_tensors
 from hyperline.match import require_units
 from hyperline.scenes import Scene
-from hyperline.train.model import MULTIPLE, check_block_lines
+from hyperline.train.network import MULTIPLE, check_block_lines
 from hyperline.train.run import EXCERPT, TrainedRun, load_run
 
 # Enough for a self-test; at 200 bands and 8 lines it is 0.4 MB.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hyperline.errors import InputError
 from hyperline.scenes import Scene, valid_pixels
-from hyperline.train.model import MULTIPLE
+from hyperline.train.network import MULTIPLE
 
 # Enough to see every part of the network at work; a full-width strip would only take longer.
 _SAMPLES = 128

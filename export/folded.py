@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hyperline.export.step_ops import StepOps
-from hyperline.train.model import MambaMoE, MixtureBlock, ResidualUnit
+from hyperline.train.models.mambamoe import MambaMoE, MixtureBlock, ResidualUnit
 from hyperline.train.ssm import BlockConv, Direction, SpatialExpert, SpectralExpert
 
 # Runtimes block the channels of a convolution by the width of a vector register; other counts take a slow path.

@@ -24,7 +24,7 @@ from hyperline.errors import HyperlineError
 from hyperline.export.excerpt import Excerpt
 from hyperline.export.step import state_tensors
 from hyperline.plugins.onnxruntime_ops import try_native_ops
-from hyperline.train.model import MambaMoE
+from hyperline.train.network import Network
 from hyperline.train.ugcl import uncertainty
 
 # Several blocks, because the carried state must be right too; and enough pixels that one label in 10 000, a tie
@@ -88,7 +88,7 @@ def parity_lines(block_lines: int) -> int:
     return max(_BLOCKS, -(-_LINES // block_lines)) * block_lines
 
 
-def check_parity(network: MambaMoE, model: bytes, excerpt: Excerpt, block_lines: int) -> Parity:
+def check_parity(network: Network, model: bytes, excerpt: Excerpt, block_lines: int) -> Parity:
     """Stream real lines through the network and through the graph in onnxruntime, and compare.
 
     The graph runs on its function bodies, and again on the native operators where they are installed. Two widths are
@@ -173,7 +173,7 @@ def _sessions(model: bytes) -> Iterator[onnxruntime.InferenceSession]:
 
 
 def classify(
-    network: MambaMoE,
+    network: Network,
     lines: NDArray[np.float32],
     valid: NDArray[np.bool_],
     block_lines: int,
@@ -201,7 +201,7 @@ def classify(
     return Answer(labels, logits, uncertain.numpy(), torch.stack(gates, 1).numpy(), carried)
 
 
-def _initial_state(network: MambaMoE, excerpt: Excerpt, scale: float) -> dict[str, Tensor]:
+def _initial_state(network: Network, excerpt: Excerpt, scale: float) -> dict[str, Tensor]:
     """Draw a normal state of a given standard deviation."""
     generator = torch.Generator().manual_seed(0)
     zeros = network.initial_state(excerpt.valid.shape[1])
@@ -216,7 +216,7 @@ def _lossy(excerpt: Excerpt, block_lines: int) -> Excerpt:
 
 
 def _stream(
-    network: MambaMoE,
+    network: Network,
     session: onnxruntime.InferenceSession,
     excerpt: Excerpt,
     block_lines: int,

@@ -34,6 +34,7 @@ from hyperline.bundle.card import (
     VALID_INPUT,
     StateTensor,
 )
+from hyperline.errors import InputError
 from hyperline.export.arithmetic import step_arithmetic
 from hyperline.export.folded import StepNetwork
 from hyperline.export.step_ops import StepOps, SymbolicStepOps, TorchStepOps
@@ -41,7 +42,8 @@ from hyperline.plugins import OPS_VERSION
 from hyperline.plugins.fused_functions import drop_unread_states
 from hyperline.plugins.onnx_functions import OPSET, add_functions
 from hyperline.plugins.onnxruntime_ops import OPS_VERSION_KEY
-from hyperline.train.model import MULTIPLE, MambaMoE, check_block_lines
+from hyperline.train.models.mambamoe import MambaMoE
+from hyperline.train.network import MULTIPLE, Network, check_block_lines
 from hyperline.train.ops import Ops
 
 
@@ -105,7 +107,7 @@ def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
     return layer
 
 
-def state_tensors(network: MambaMoE) -> tuple[StateTensor, ...]:
+def state_tensors(network: Network) -> tuple[StateTensor, ...]:
     """Describe the carried states as the card does, in the graph's order."""
     return tuple(
         StateTensor(
@@ -118,7 +120,7 @@ def state_tensors(network: MambaMoE) -> tuple[StateTensor, ...]:
     )
 
 
-def export_step(network: MambaMoE, block_lines: int, class_names: Sequence[str]) -> onnx.ModelProto:
+def export_step(network: Network, block_lines: int, class_names: Sequence[str]) -> onnx.ModelProto:
     """Export the streaming step of a trained network.
 
     Args:
@@ -133,6 +135,8 @@ def export_step(network: MambaMoE, block_lines: int, class_names: Sequence[str])
         InputError: ``block_lines`` is not a positive multiple of 8.
     """
     check_block_lines(block_lines)
+    if not isinstance(network, MambaMoE):
+        raise InputError(f"{type(network).__name__} cannot be exported; train with --model mambamoe")
     network = copy.deepcopy(network).eval()
     step = StreamingStep(network, block_lines).eval()
     states = state_tensors(network)

@@ -28,11 +28,13 @@ class MinimumNoiseFraction:
         mean: (bands,) mean spectrum, float64.
         projection: (bands, components); a component has noise variance 1.
         snr: (components,) signal plus noise over noise variance, descending.
+        variance: (bands,) of the spectra, noise and signal together.
     """
 
     mean: NDArray[np.float64]
     projection: NDArray[np.float64]
     snr: NDArray[np.float64]
+    variance: NDArray[np.float64]
 
     def __call__(self, spectra: NDArray[np.floating]) -> NDArray[np.float64]:
         """Map (..., bands) to (..., components)."""
@@ -85,7 +87,7 @@ def fit_mnf(scene: Scene, components: int) -> MinimumNoiseFraction:
     projection = whiten @ rotation[:, best]
     # eigenvectors come with any sign; fix it, so that one scene always gives one map
     projection *= np.sign(projection[np.abs(projection).argmax(0), np.arange(len(best))])
-    return MinimumNoiseFraction(mean, projection, snr[best])
+    return MinimumNoiseFraction(mean, projection, snr[best], np.diag(signal).copy())
 
 
 def _runs(scene: Scene):  # type: ignore[no-untyped-def]

@@ -1,6 +1,6 @@
 """The two operators in PyTorch: what the network is trained with, and the twin of the native kernels.
 
-Shape letters, here and in train/model.py: S sequences, L steps of a sequence, D channels, N state size,
+Shape letters, here and in train/network.py: S sequences, L steps of a sequence, D channels, N state size,
 R rows of gate logits (one a block), E experts.
 
 The recurrence is Mamba's selective scan (Gu and Dao, arXiv 2312.00752, section 3.2) with the

@@ -32,7 +32,8 @@ from hyperline.metrics import Metrics
 from hyperline.pictures import training_curves_picture
 from hyperline.scenes import Scene, composite_bands, describe_invalid, scene_hash, valid_pixels
 from hyperline.splits import Split
-from hyperline.train.model import MULTIPLE, MambaMoE, ModelConfig
+from hyperline.train.models import make_network, network_config, network_name
+from hyperline.train.network import MULTIPLE, Network, NetworkConfig
 from hyperline.train.trainer import OnEpoch, TrainConfig, load_checkpoint, predict, start, train
 
 WEIGHTS = "model.safetensors"
@@ -60,7 +61,7 @@ class TrainedRun:
     """
 
     path: Path
-    network: MambaMoE
+    network: Network
     record: dict[str, Any]
 
     @property
@@ -72,7 +73,7 @@ class TrainedRun:
 def train_run(
     scene: Scene,
     split: Split,
-    model: ModelConfig,
+    model: NetworkConfig,
     config: TrainConfig,
     out: Path,
     *,
@@ -109,7 +110,7 @@ def train_run(
         "torch": torch.__version__,
         "scene": _describe(scene, notes),
         "split": split.as_dict(),
-        "model": model.as_dict(),
+        "model": {"name": network_name(model), **model.as_dict()},
         "train": config.as_dict(),
     }
     checkpoint = out / CHECKPOINT
@@ -152,7 +153,8 @@ def load_run(path: Path) -> TrainedRun:
         raise InputError(f"{path} holds an unfinished run; go on with: hyperline train … --out {path} --resume")
     try:
         model = dict(record["model"])
-        network = MambaMoE(ModelConfig(**model | {"experts": tuple(model["experts"])}))
+        name = model.pop("name", "mambamoe")  # runs of the first release do not say
+        network = make_network(network_config(name, **model))
         network.load_state_dict(load_file(path / WEIGHTS))
     except Exception as error:
         raise InputError(f"{path / WEIGHTS} does not hold the network of {RECORD}: {error}") from error

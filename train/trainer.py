@@ -21,8 +21,8 @@ from hyperline.disk import replace_file
 from hyperline.errors import HyperlineError, InputError
 from hyperline.scenes import Scene, valid_pixels
 from hyperline.splits import Split
-from hyperline.train.mnf import MinimumNoiseFraction, fit_mnf
-from hyperline.train.model import MULTIPLE, MambaMoE, ModelConfig, check_block_lines, pad_to_multiple
+from hyperline.train.models import make_network
+from hyperline.train.network import MULTIPLE, Network, NetworkConfig, check_block_lines, pad_to_multiple
 from hyperline.train.ugcl import UgclVariant, balance_loss, scale_losses
 
 BlockLines = Literal["dynamic", "full"] | int
@@ -85,30 +85,19 @@ class TrainState:
         history: one list a curve, a value an epoch.
     """
 
-    network: MambaMoE
-    average: MambaMoE
+    network: Network
+    average: Network
     optimizer: torch.optim.AdamW
     epoch: int = 0
     history: dict[str, list[float]] = field(default_factory=dict)
 
 
-def start(scene: Scene, model: ModelConfig, config: TrainConfig) -> TrainState:
+def start(scene: Scene, model: NetworkConfig, config: TrainConfig) -> TrainState:
     """Make a network for a scene: seeded weights, and the first layer fitted to the scene's noise."""
     torch.manual_seed(config.seed)
-    network = MambaMoE(model)
-    set_first_layer(network, fit_mnf(scene, model.components))
+    network = make_network(model)
+    network.fit_first_layer(scene)
     return TrainState(network, copy.deepcopy(network).requires_grad_(False), _optimizer(network, config))
-
-
-def set_first_layer(network: MambaMoE, mnf: MinimumNoiseFraction) -> None:
-    """Put the map into the network's buffers.
-
-    Components have noise variance 1 and signal of any size; the square root of their standard deviation
-    divides them, half way between whitening the noise and whitening the scene.
-    """
-    scaled = mnf.projection / np.maximum(mnf.snr, 1e-12) ** 0.25
-    network.mnf_mean.copy_(torch.from_numpy(mnf.mean))
-    network.mnf_projection.copy_(torch.from_numpy(scaled))
 
 
 def train(
@@ -118,7 +107,7 @@ def train(
     config: TrainConfig,
     checkpoint: Path | None = None,
     on_epoch: OnEpoch | None = None,
-) -> MambaMoE:
+) -> Network:
     """Train to ``config.epochs`` and return the averaged network, in evaluation mode.
 
     Args:
@@ -175,9 +164,11 @@ def _train_epoch(
             config.ugcl,
             config.smoothing,
         )
-        balance = balance_loss(prediction.routing, prediction.active)
-        loss = torch.stack(losses).sum() + config.balance * balance
-        curves = {"balance": balance} | {f"scale {i}": one for i, one in enumerate(losses)}
+        loss = torch.stack(losses).sum()
+        curves = {f"scale {i}": one for i, one in enumerate(losses)}
+        if prediction.routing:
+            curves["balance"] = balance_loss(prediction.routing, prediction.active)
+            loss = loss + config.balance * curves["balance"]
         if config.consistency:
             curves["consistency"] = _consistency_loss(state, lines, valid, prediction.logits[0])
             loss = loss + config.consistency * min(1.0, 3 * state.epoch / config.epochs) * curves["consistency"]
@@ -218,7 +209,7 @@ def _average(state: TrainState, decay: float) -> None:
         kept.lerp_(current, 1 - decay)
 
 
-def _optimizer(network: MambaMoE, config: TrainConfig) -> torch.optim.AdamW:
+def _optimizer(network: Network, config: TrainConfig) -> torch.optim.AdamW:
     decayed = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]
     return torch.optim.AdamW(
@@ -289,13 +280,13 @@ def save_checkpoint(path: Path, state: TrainState) -> None:
     replace_file(path, save({k: v.contiguous() for k, v in tensors.items()}, metadata))
 
 
-def load_checkpoint(path: Path, model: ModelConfig, config: TrainConfig) -> TrainState:
+def load_checkpoint(path: Path, model: NetworkConfig, config: TrainConfig) -> TrainState:
     """Read what `save_checkpoint` wrote.
 
     Raises:
         InputError: the file is damaged or belongs to another network.
     """
-    network = MambaMoE(model)
+    network = make_network(model)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
@@ -305,7 +296,7 @@ def load_checkpoint(path: Path, model: ModelConfig, config: TrainConfig) -> Trai
             part, key = name.split(".", 1)
             parts[part][key] = tensor
         network.load_state_dict(parts["network"])
-        average = MambaMoE(model).requires_grad_(False)
+        average = make_network(model).requires_grad_(False)
         average.load_state_dict(parts["average"])
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in parts["optimizer"].items():
@@ -321,7 +312,7 @@ def load_checkpoint(path: Path, model: ModelConfig, config: TrainConfig) -> Trai
 
 
 @torch.no_grad()
-def predict(network: MambaMoE, scene: Scene, block_lines: int = 0) -> NDArray[np.uint8]:
+def predict(network: Network, scene: Scene, block_lines: int = 0) -> NDArray[np.uint8]:
     """Classify a scene.
 
     Args:

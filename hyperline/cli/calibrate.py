@@ -158,15 +158,18 @@ def calibrate(
 
 
 def _fine_tune(run_dir: Path, bundle: Bundle, epochs: int, seed: int, threads: int) -> FineTune:
-    from hyperline.errors import require
+    from hyperline.errors import InputError, require
 
     require("torch", "train")
     import onnx
 
     from hyperline.calibration.finetune import fine_tune
+    from hyperline.train.models.mambamoe import MambaMoE
     from hyperline.train.run import load_run
 
     network, model = load_run(run_dir).network, onnx.load_from_string(bundle.model())
+    if not isinstance(network, MambaMoE):
+        raise InputError(f"{run_dir} holds a {type(network).__name__}; fine-tuning is for mambamoe: leave it out")
     return lambda layers, ranges, lines: (
         fine_tune(network, model, bundle.card, layers, ranges, lines, epochs=epochs, seed=seed, threads=threads).tensors
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--out", metavar="RUN", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 @click.option("--labels", metavar="PATH", help="Label map, where SCENE holds none (.npy, .npz, .mat, ENVI, GeoTIFF).")
 @radiometry_option
-@click.option("--model", type=click.Choice(["mambamoe"]), default="mambamoe", show_default=True)
+@click.option("--model", metavar="NAME", default="mambamoe", show_default=True, help="See docs/models.md.")
 @click.option("--labels-per-class", type=click.IntRange(min=1), default=15, show_default=True)
 @click.option(
     "--split",
@@ -127,11 +126,10 @@ def train_scene(
 
     require("torch", "train")
     from hyperline.splits import make_split
-    from hyperline.train.model import ModelConfig
+    from hyperline.train.models import network_config
     from hyperline.train.run import train_run, with_threads
     from hyperline.train.trainer import TrainConfig
 
-    assert model == "mambamoe"
     if scene.labels is None:
         raise InputError(f"{scene.name} has no labels to train on; give a label map with --labels PATH")
     split = make_split(split_kind, scene.labels, labels_per_class, seed, scene.class_names)
@@ -145,9 +143,10 @@ def train_scene(
         **{name: value for name, value in chosen.items() if value is not None},
     )
     config = with_threads(config, threads)
-    size = ModelConfig(bands=scene.bands, classes=max(len(scene.class_names), int(scene.labels.max())))
+    sizes: dict[str, Any] = {"bands": scene.bands, "classes": max(len(scene.class_names), int(scene.labels.max()))}
     if not spectral_expert:
-        size = replace(size, spectral_inner=0)
+        sizes["spectral_inner"] = 0
+    size = network_config(model, **sizes)
     with progress_bar(console) as progress:
         task = progress.add_task(f"training on {scene.name}", total=config.epochs)
 

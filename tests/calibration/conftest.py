@@ -18,10 +18,9 @@ from hyperline.calibration.stream import stream
 from hyperline.export.parity import classify
 from hyperline.export.step import export_step, state_tensors
 from hyperline.scenes import Scene
-from hyperline.train import model as train_model
-from hyperline.train.mnf import fit_mnf
-from hyperline.train.model import MULTIPLE, MambaMoE, ModelConfig
-from hyperline.train.trainer import set_first_layer
+from hyperline.train.models import mambamoe
+from hyperline.train.models.mambamoe import MambaMoE, MambaMoEConfig
+from hyperline.train.network import MULTIPLE
 
 NAMES = ("soil", "grass", "roof")
 BANDS = 24
@@ -40,12 +39,12 @@ def made_up_scene(lines: int = 104, samples: int = 36, seed: int = 0) -> Scene:
 def bundle_bytes(tmp_path_factory) -> bytes:
     """One scale in place of three: every kind of layer once, exported in a third of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_model, "SCALES", 1)
+        patch.setattr(mambamoe, "SCALES", 1)
         torch.manual_seed(0)
-        config = ModelConfig(bands=BANDS, classes=3, components=8, channels=32)
+        config = MambaMoEConfig(bands=BANDS, classes=3, components=8, channels=32)
         network = MambaMoE(config)
         scene = made_up_scene()
-        set_first_layer(network, fit_mnf(scene, config.components))
+        network.fit_first_layer(scene)
         with torch.no_grad():
             for parameter in network.parameters():  # an untrained network says nearly the same everywhere
                 parameter.add_(torch.randn_like(parameter) * 0.05)

@@ -24,10 +24,9 @@ from hyperline.errors import InputError
 from hyperline.export.step import export_step, state_tensors
 from hyperline.plugins import reference
 from hyperline.scenes import Scene
-from hyperline.train import model as train_model
-from hyperline.train.mnf import fit_mnf
-from hyperline.train.model import MULTIPLE, MambaMoE, ModelConfig
-from hyperline.train.trainer import set_first_layer
+from hyperline.train.models import mambamoe
+from hyperline.train.models.mambamoe import MambaMoE, MambaMoEConfig
+from hyperline.train.network import MULTIPLE
 
 NAMES = ("soil", "grass", "roof")
 BANDS, K, SEEN = 24, 8, 64
@@ -103,9 +102,9 @@ def trained():
     scene = Scene("made-up", cube.astype(np.float32), class_names=NAMES)
     torch.manual_seed(0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_model, "SCALES", 1)
-        network = MambaMoE(ModelConfig(bands=BANDS, classes=3, components=8, channels=16))
-        set_first_layer(network, fit_mnf(scene, 8))
+        patch.setattr(mambamoe, "SCALES", 1)
+        network = MambaMoE(MambaMoEConfig(bands=BANDS, classes=3, components=8, channels=16))
+        network.fit_first_layer(scene)
         with torch.no_grad():
             for parameter in network.parameters():  # an untrained network says nearly the same everywhere
                 parameter.add_(torch.randn_like(parameter) * 0.05)

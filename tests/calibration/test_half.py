@@ -16,9 +16,7 @@ from hyperline.plugins import DOMAIN, reference
 from hyperline.plugins.native import find_library
 from hyperline.plugins.onnxruntime_ops import ORT_LIBRARY, register_native_ops
 from hyperline.scenes import Scene
-from hyperline.train.mnf import fit_mnf
-from hyperline.train.model import MambaMoE, ModelConfig
-from hyperline.train.trainer import set_first_layer
+from hyperline.train.models.mambamoe import MambaMoE, MambaMoEConfig
 
 FULL, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 PRODUCTS = {"Conv", "Gemm", "MatMul"}
@@ -39,8 +37,8 @@ def scene():
 def full(scene):
     """A float32 step, random weights, three scales, blocks of 8 lines."""
     torch.manual_seed(0)
-    network = MambaMoE(ModelConfig(bands=BANDS, classes=3, components=8, channels=32))
-    set_first_layer(network, fit_mnf(scene, 8))
+    network = MambaMoE(MambaMoEConfig(bands=BANDS, classes=3, components=8, channels=32))
+    network.fit_first_layer(scene)
     with torch.no_grad():
         for parameter in network.parameters():  # as initialised it says nearly the same everywhere
             parameter.add_(torch.randn_like(parameter) * 0.05)

@@ -11,13 +11,11 @@ from safetensors.torch import save_file
 from hyperline.export.excerpt import cut_excerpt
 from hyperline.export.step import export_step
 from hyperline.scenes import Scene
-from hyperline.train import model as train_model
-from hyperline.train.mnf import fit_mnf
-from hyperline.train.model import MambaMoE, ModelConfig
-from hyperline.train.trainer import set_first_layer
+from hyperline.train.models import mambamoe
+from hyperline.train.models.mambamoe import MambaMoE, MambaMoEConfig
 
 CLASS_NAMES = ("corn", "Wald", "水")
-CONFIG = ModelConfig(bands=24, classes=3, components=8, channels=32)
+CONFIG = MambaMoEConfig(bands=24, classes=3, components=8, channels=32)
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +35,7 @@ def scene():
 def network_for(scene, config):
     torch.manual_seed(0)
     network = MambaMoE(config)
-    set_first_layer(network, fit_mnf(scene, config.components))
+    network.fit_first_layer(scene)
     with torch.no_grad():
         for parameter in network.parameters():  # an untrained network says nearly the same everywhere
             parameter.add_(torch.randn_like(parameter) * 0.05)
@@ -62,7 +60,7 @@ def excerpt(scene):
 @pytest.fixture
 def one_scale_network(scene, monkeypatch):
     """Every part of the network once instead of once a scale, which the exporter traces in a third of the time."""
-    monkeypatch.setattr(train_model, "SCALES", 1)
+    monkeypatch.setattr(mambamoe, "SCALES", 1)
     return network_for(scene, CONFIG)
 
 
@@ -79,7 +77,7 @@ def one_scale_run_dir(tmp_path, scene, one_scale_network):
 @pytest.fixture
 def run_dir_of_all_experts(tmp_path, scene, monkeypatch):
     """One scale, whose router picks all four experts for every block."""
-    monkeypatch.setattr(train_model, "SCALES", 1)
+    monkeypatch.setattr(mambamoe, "SCALES", 1)
     return write_run(tmp_path / "run", scene, network_for(scene, replace(CONFIG, top_k=4)))
 
 

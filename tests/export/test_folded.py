@@ -6,15 +6,15 @@ import torch.nn.functional as F
 
 from hyperline.export.arithmetic import step_arithmetic
 from hyperline.export.step import StreamingStep
-from hyperline.train.model import MambaMoE, ModelConfig
+from hyperline.train.models.mambamoe import MambaMoE, MambaMoEConfig
 from hyperline.train.ops import TorchOps
 from hyperline.train.ugcl import uncertainty
 
 CONFIGS = {
-    "many bands": ModelConfig(bands=64, classes=5, components=8, channels=32),
-    "few bands": ModelConfig(bands=9, classes=3, channels=16),
-    "no spectral expert": ModelConfig(bands=24, classes=3, components=8, channels=32, spectral_inner=0),
-    "other experts": ModelConfig(
+    "many bands": MambaMoEConfig(bands=64, classes=5, components=8, channels=32),
+    "few bands": MambaMoEConfig(bands=9, classes=3, channels=16),
+    "no spectral expert": MambaMoEConfig(bands=24, classes=3, components=8, channels=32, spectral_inner=0),
+    "other experts": MambaMoEConfig(
         bands=24, classes=2, components=8, channels=32, experts=(3, 5, 7, 16), top_k=1, state=4
     ),
 }
@@ -80,7 +80,7 @@ def test_the_arithmetic_of_a_step_grows_with_its_lines_and_counts_every_scan():
 
 def test_the_arithmetic_counts_a_product_as_it_is():
     def multiply_adds(bands):
-        network = MambaMoE(ModelConfig(bands=bands, classes=5, components=8, channels=32))
+        network = MambaMoE(MambaMoEConfig(bands=bands, classes=5, components=8, channels=32))
         return step_arithmetic(network, 8).multiply_adds
 
     assert multiply_adds(65) - multiply_adds(64) == 64 * 8  # pixels, components

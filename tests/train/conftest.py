@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hyperline.scenes import Scene
-from hyperline.train.model import MambaMoE, ModelConfig
+from hyperline.train.models.mambamoe import MambaMoE, MambaMoEConfig
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def small_network(seed: int = 0, **changes: object) -> MambaMoE:
     torch.manual_seed(seed)
     sizes = {"bands": 6, "classes": 3, "components": 6, "channels": 16, "experts": (4, 4, 4, 4)}
     sizes |= {"spectral_groups": 4, "spectral_inner": 4, "state": 4}
-    network = MambaMoE(ModelConfig(**(sizes | changes))).eval()
+    network = MambaMoE(MambaMoEConfig(**(sizes | changes))).eval()
     network.mnf_projection.copy_(torch.randn_like(network.mnf_projection))
     return network
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperline.errors import InputError
-from hyperline.train.model import MULTIPLE, MambaMoE, check_block_lines, pad_to_multiple
+from hyperline.train.models.mambamoe import MambaMoE
+from hyperline.train.network import MULTIPLE, check_block_lines, pad_to_multiple
 from hyperline.train.ops import TorchOps
 from hyperline.train.ssm import Direction
 

@@ -12,12 +12,14 @@ import torch
 from hyperline.errors import HyperlineError, InputError
 from hyperline.scenes import Scene
 from hyperline.splits import Split, random_split
-from hyperline.train.model import MambaMoE, ModelConfig
+from hyperline.train.models.mambamoe import MambaMoE, MambaMoEConfig
 from hyperline.train.trainer import TrainConfig, load_checkpoint, predict, start, train
 
 from .conftest import striped_scene
 
-MODEL = ModelConfig(6, 3, components=6, channels=16, experts=(4, 4, 4, 4), state=4, spectral_groups=4, spectral_inner=4)
+MODEL = MambaMoEConfig(
+    6, 3, components=6, channels=16, experts=(4, 4, 4, 4), state=4, spectral_groups=4, spectral_inner=4
+)
 CONFIG = TrainConfig(epochs=6, threads=1)
 
 

@@ -129,10 +129,11 @@ def _export() -> None:
     import torch
 
     from hyperline.export.step import export_step, state_tensors
-    from hyperline.train.model import MULTIPLE, MambaMoE, ModelConfig
+    from hyperline.train.models.mambamoe import MambaMoE, MambaMoEConfig
+    from hyperline.train.network import MULTIPLE
 
     torch.manual_seed(0)
-    network = MambaMoE(ModelConfig(bands=BANDS, classes=CLASSES, components=4, channels=16)).eval()
+    network = MambaMoE(MambaMoEConfig(bands=BANDS, classes=CLASSES, components=4, channels=16)).eval()
     names = tuple(f"class {number}" for number in range(1, CLASSES + 1))
     model = export_step(network, BLOCK, names).SerializeToString(deterministic=True)
     card = Card(

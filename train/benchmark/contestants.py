@@ -17,19 +17,26 @@ class Contestant:
         title: in tables.
         source: the paper.
         baseline: a shallow classifier; None for a network.
-        model: fields of `ModelConfig` that differ from the default.
+        network: name in `NETWORKS`.
+        model: fields of the settings of the network that differ from the default.
         train: fields of `TrainConfig` that differ from the default.
     """
 
     title: str
     source: str
     baseline: Baseline | None = None
+    network: str = "mambamoe"
     model: Mapping[str, Any] = field(default_factory=dict)
     train: Mapping[str, Any] = field(default_factory=dict)
 
     def settings(self) -> dict[str, Any]:
         """Return what its results depend on."""
-        return {"baseline": self.baseline, "model": dict(self.model), "train": dict(self.train)}
+        return {
+            "baseline": self.baseline,
+            "network": self.network,
+            "model": dict(self.model),
+            "train": dict(self.train),
+        }
 
 
 _MAMBAMOE = "Xu et al., MambaMoE, arXiv 2504.20509"

@@ -70,7 +70,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     from hyperline.scenes import read_scene
     from hyperline.splits import make_split
     from hyperline.train.baselines import classify_baseline
-    from hyperline.train.model import ModelConfig
+    from hyperline.train.models import network_config
     from hyperline.train.trainer import TrainConfig, predict, start, train
 
     torch.set_num_threads(1)
@@ -89,7 +89,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     else:
         epochs = {} if one.epochs is None else {"epochs": one.epochs}
         config = TrainConfig(seed=cell.seed, threads=1, **{**contestant.train, **epochs})
-        model = ModelConfig(bands=scene.bands, classes=classes, **contestant.model)
+        model = network_config(contestant.network, bands=scene.bands, classes=classes, **contestant.model)
         network = train(start(scene, model, config), scene, split, config)
         maps = {"offline": predict(network, scene), "streamed": predict(network, scene, one.block_lines)}
         parameters = sum(parameter.numel() for parameter in network.parameters())

@@ -1,0 +1,196 @@
+"""What every network here has in common: one rule, carried states, and a first layer fitted to the training strip.
+
+Along track, an operation may look at the past, through explicit state, and anywhere inside the current block. It never
+looks past the block. With the whole scene as one block a network is the offline model of its paper; with blocks of 8
+lines it streams. Weights and code are the same, so streaming a strip block by block equals one call on the strip.
+
+Shape letters: T lines of a strip, R blocks in strip order, K lines in a block, W samples, C channels.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hyperline.errors import InputError
+from hyperline.scenes import Scene
+from hyperline.train.mnf import fit_mnf
+from hyperline.train.ops import Ops
+
+# Lines and samples come in multiples of this, so that three scales can halve them.
+MULTIPLE: int = 8
+
+FirstLayer = Literal["mnf", "standardise"]
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What every network must know; its own settings stand in a class derived from this one.
+
+    Attributes:
+        bands: spectral bands of the sensor.
+        classes: number of classes, "no class" not counted.
+        components: noise-whitened components kept by the first layer (train/mnf.py); at most ``bands``.
+        first_layer: ``mnf``, or ``standardise``: every band by its own mean and deviation, all kept.
+    """
+
+    bands: int
+    classes: int
+    components: int = 30
+    first_layer: FirstLayer = "mnf"
+
+    def __post_init__(self) -> None:
+        kept = self.bands if self.first_layer == "standardise" else min(self.components, self.bands)
+        object.__setattr__(self, "components", kept)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class StateSpec:
+    """A carried tensor: its name, its shape for `MULTIPLE` samples, and the axis that grows with them."""
+
+    name: str
+    shape: tuple[int, ...]
+    sample_axis: int
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of a strip.
+
+    Attributes:
+        logits: one (T, W, classes) a head, the finest first; the finest is the answer.
+        state: carried tensors after the last block.
+        routing: one (R, experts) softmax a scale, before top-k, for the load-balancing loss; none without a router.
+        active: one (R, experts) a scale, 1 where the router picked the expert.
+    """
+
+    logits: tuple[Tensor, ...]
+    state: dict[str, Tensor]
+    routing: tuple[Tensor, ...] = ()
+    active: tuple[Tensor, ...] = ()
+
+
+class Network(nn.Module, ABC):
+    """A classifier of strips.
+
+    The first layer is a fixed linear map, `mean` and `projection`, fitted to the training strip without its labels. The
+    export folds it into the first learned layer.
+
+    Attributes:
+        Config: the class of its settings.
+        config: its settings.
+    """
+
+    Config: ClassVar[type[NetworkConfig]]
+    config: NetworkConfig
+    mnf_mean: Tensor
+    mnf_projection: Tensor
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("mnf_mean", torch.zeros(config.bands))
+        self.register_buffer("mnf_projection", torch.zeros(config.bands, config.components))
+
+    @abstractmethod
+    def state_specs(self) -> list[StateSpec]:
+        """List the carried tensors in the order in which a step takes and returns them."""
+
+    @abstractmethod
+    def forward(
+        self,
+        lines: Tensor,
+        valid: Tensor,
+        block_lines: int,
+        state: Mapping[str, Tensor] | None = None,
+    ) -> Prediction:
+        """Classify a strip, or the part of one that follows ``state``.
+
+        Args:
+            lines: (T, W, bands) float32; T a multiple of ``block_lines``, W of `MULTIPLE`. Must be finite
+                everywhere; pixels that are not valid change nothing elsewhere.
+            valid: (T, W) bool, False for padding and for pixels without a measurement.
+            block_lines: K, a multiple of `MULTIPLE`.
+            state: what an earlier call returned; None starts a strip.
+        """
+
+    def initial_state(self, samples: int) -> dict[str, Tensor]:
+        """Return the state at the start of a strip, zeros, for lines of ``samples`` samples."""
+        state = {}
+        for spec in self.state_specs():
+            shape = list(spec.shape)
+            shape[spec.sample_axis] = shape[spec.sample_axis] * samples // MULTIPLE
+            state[spec.name] = self.mnf_mean.new_zeros(shape)
+        return state
+
+    def use_ops(self, ops: Ops) -> None:
+        """Let every layer compute the two operators through ``ops``."""
+        for module in self.modules():
+            if hasattr(module, "ops"):
+                module.ops = ops  # type: ignore[assignment]
+
+    def components(self, lines: Tensor) -> Tensor:
+        """Map (T, W, bands) through the first layer to (T, W, components)."""
+        return (lines - self.mnf_mean) @ self.mnf_projection
+
+    def fit_first_layer(self, scene: Scene) -> None:
+        """Fit the first layer to a scene; its labels are not looked at.
+
+        Components have noise variance 1 and signal of any size; the square root of their standard deviation
+        divides them, half way between whitening the noise and whitening the scene.
+
+        Raises:
+            InputError: too few valid pixels.
+        """
+        mnf = fit_mnf(scene, self.config.components)
+        if self.config.first_layer == "mnf":
+            projection = mnf.projection / np.maximum(mnf.snr, 1e-12) ** 0.25
+        else:
+            projection = np.diag(1 / np.sqrt(np.maximum(mnf.variance, np.finfo(np.float32).tiny)))
+        self.mnf_mean.copy_(torch.from_numpy(mnf.mean))
+        self.mnf_projection.copy_(torch.from_numpy(projection))
+
+
+def pad_to_multiple(lines: Tensor, valid: Tensor, block_lines: int) -> tuple[Tensor, Tensor]:
+    """Pad a strip with invalid pixels, after its end and its last sample, to what a network takes.
+
+    Args:
+        lines: (T, W, bands).
+        valid: (T, W) bool.
+        block_lines: K; 0 makes the whole strip one block.
+
+    Returns:
+        Padded lines and valid. Values of invalid pixels are zero.
+    """
+    total, samples = valid.shape
+    below = -total % (block_lines or MULTIPLE)
+    right = -samples % MULTIPLE
+    lines = torch.where(valid.unsqueeze(-1), lines, 0.0)
+    return F.pad(lines, (0, 0, 0, right, 0, below)), F.pad(valid, (0, right, 0, below))
+
+
+def check_block_lines(block_lines: int) -> None:
+    """Refuse a block length that networks cannot halve.
+
+    Raises:
+        InputError: not a positive multiple of `MULTIPLE`.
+    """
+    if block_lines < MULTIPLE or block_lines % MULTIPLE:
+        raise InputError(f"a block of {block_lines} lines cannot be halved three times; use a multiple of {MULTIPLE}")
+
+
+def under(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Select the entries below ``prefix.`` and drop the prefix."""
+    start = prefix + "."
+    return {name[len(start) :]: tensor for name, tensor in state.items() if name.startswith(start)}
