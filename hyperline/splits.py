@@ -149,8 +149,8 @@ def half_split(
 ) -> Split:
     """Cut the scene in two, train in one half and test in the other, with a guard band between them.
 
-    The cut is along or across track, and either half trains: the seed draws which, and of the four cuts one that
-    gives most classes pixels on both sides is taken.
+    The cut is along or across track, where it halves the labelled pixels, and either half trains: the seed draws which,
+    and of the four cuts one that gives most classes pixels on both sides is taken.
 
     Args:
         labels: (line, sample), 0 = unlabelled.
@@ -167,7 +167,10 @@ def half_split(
         raise InputError(f"a guard of {guard} pixels leaves nothing of half of {lines} × {samples} pixels")
     classes = np.unique(labels[labels > 0])
     place = np.indices(labels.shape)
-    first = [place[0] < lines // 2, place[1] < samples // 2]
+    labelled = np.nonzero(labels)
+    if not labelled[0].size:
+        raise InputError("the scene has no labelled pixels to cut in two; give a label map")
+    first = [place[axis] < np.median(labelled[axis]) for axis in (0, 1)]
     cuts = [*first, *(~half for half in first)]
 
     def served(inside: NDArray[np.bool_]) -> int:
