@@ -83,8 +83,8 @@ def run_job(job: Job) -> None:
     began = time.perf_counter()
     if job.baseline:
         maps = {
-            "offline": classify_baseline(job.baseline, scene, split),
-            "streamed": classify_baseline(job.baseline, scene, split, block_lines=8),
+            "offline": classify_baseline(job.baseline, scene, split, None, job.seed).class_map,
+            "streamed": classify_baseline(job.baseline, scene, split, 8, job.seed).class_map,
         }
     else:
         model = MambaMoEConfig(bands=scene.bands, classes=classes, **job.row.model)

@@ -16,7 +16,7 @@ class Contestant:
     Attributes:
         title: in tables.
         source: the paper.
-        baseline: a shallow classifier; None for a network.
+        baseline: name in `BASELINES`; None for a network.
         network: name in `NETWORKS`.
         model: fields of the settings of the network that differ from the default.
         train: fields of `TrainConfig` that differ from the default.
@@ -53,4 +53,14 @@ CONTESTANTS: Mapping[str, Contestant] = {
         "LDA on MNF + Gaussian scales", "Green et al. 1988 (MNF); Ledoit and Wolf 2004", baseline="lda-mnf"
     ),
     "svm-spectra": Contestant("SVM on spectra", "Melgani and Bruzzone 2004", baseline="svm-spectra"),
+    "forest-mnf": Contestant(
+        "Random forest on MNF + Gaussian scales", "Green et al. 1988 (MNF); Breiman 2001", baseline="forest-mnf"
+    ),
+    "forest-spectra": Contestant("Random forest on spectra", "Breiman 2001", baseline="forest-spectra"),
+    "rpnet-rf": Contestant(
+        "RPNet-RF", "Xu et al. 2018; Uchaev and Uchaev, Sensors 23(5), 2499, 2023", baseline="rpnet-rf"
+    ),
+    "hybridsn": Contestant("HybridSN", "Roy et al., arXiv 1902.06701", baseline="hybridsn"),
+    "ssftt": Contestant("SSFTT", "Sun et al., IEEE TGRS 60, 2022", baseline="ssftt"),
+    "liunet": Contestant("1D-Justo-LiuNet", "Justo et al., arXiv 2310.16210", network="liunet"),
 }

@@ -57,7 +57,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     """Train, classify with the whole scene in view and streamed, and judge both; one thread.
 
     Returns:
-        ``split`` (`Split.as_dict`), ``seconds``, ``parameters`` (None for a shallow classifier), and ``offline`` and
+        ``split`` (`Split.as_dict`), ``seconds``, ``parameters`` (None for a baseline), and ``offline`` and
         ``streamed``, each {oa, aa, kappa, per_class}.
 
     Raises:
@@ -83,8 +83,8 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     began, parameters = time.perf_counter(), None
     if contestant.baseline is not None:
         maps = {
-            "offline": classify_baseline(contestant.baseline, scene, split),
-            "streamed": classify_baseline(contestant.baseline, scene, split, one.block_lines),
+            "offline": classify_baseline(contestant.baseline, scene, split, None, cell.seed).class_map,
+            "streamed": classify_baseline(contestant.baseline, scene, split, one.block_lines, cell.seed).class_map,
         }
     else:
         epochs = {} if one.epochs is None else {"epochs": one.epochs}

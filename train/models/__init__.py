@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from hyperline.errors import InputError
+from hyperline.train.models.liunet import LiuNet
 from hyperline.train.models.mambamoe import MambaMoE
 from hyperline.train.network import Network, NetworkConfig
 
-NETWORKS: Mapping[str, type[Network]] = {"mambamoe": MambaMoE}
+NETWORKS: Mapping[str, type[Network]] = {"mambamoe": MambaMoE, "liunet": LiuNet}
 
 
 def network_config(name: str, **fields: Any) -> NetworkConfig:

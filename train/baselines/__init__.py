@@ -1,0 +1,93 @@
+"""The classifiers that a network has to beat to earn its watts.
+
+Nothing here is deployed; it stands beside the network's figures, on the same splits. Along track every one obeys the
+rule of train/network.py: it sees the past, and anywhere in the current block, never beyond. With the whole scene as one
+block it is what its paper describes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from hyperline.errors import InputError
+from hyperline.scenes import Scene, valid_pixels
+from hyperline.splits import Split
+from hyperline.train.baselines.classification import Classification, Classifier
+
+Baseline = Literal["svm-spectra", "svm-mnf", "lda-mnf", "forest-spectra", "forest-mnf", "rpnet-rf", "hybridsn", "ssftt"]
+BASELINES: tuple[Baseline, ...] = get_args(Baseline)
+
+
+@dataclass(frozen=True)
+class FittedBaseline:
+    """A trained classifier, with all that it took from the training strip: classes, components, scaling."""
+
+    classifier: Classifier
+    bands: int
+
+    def classify(self, scene: Scene) -> Classification:
+        """Classify a scene small enough for memory.
+
+        Raises:
+            InputError: the scene has another number of bands.
+        """
+        if scene.bands != self.bands:
+            raise InputError(f"{scene.name} has {scene.bands} bands, the baseline was trained on {self.bands}")
+        found = self.classifier(scene)
+        valid = valid_pixels(np.asarray(scene.cube), scene.nodata)
+        return Classification(np.where(valid, found.class_map, 0).astype(np.uint8), found.probabilities)
+
+
+def fit_baseline(
+    name: Baseline, scene: Scene, split: Split, block_lines: int | None = None, seed: int = 0
+) -> FittedBaseline:
+    """Train a classifier on a split.
+
+    Args:
+        name: one of `BASELINES`; the modules of this folder say what each is.
+        scene: small enough for memory; of its labels none but ``split.train`` are looked at.
+        split: its training pixels; those that are not valid are left out.
+        block_lines: K, the latency to which training and classification are held. None takes the whole scene as one
+            block.
+        seed: of forests, random patches, weights and draws.
+
+    Raises:
+        InputError: ``block_lines`` is no length, the scene is too small for its bands, or no valid pixel trains.
+    """
+    from hyperline.train.baselines import features, patches, shallow
+    from hyperline.train.baselines.hybridsn import HYBRIDSN_RECIPE
+    from hyperline.train.baselines.random_patches import fit_random_patches
+    from hyperline.train.baselines.ssftt import SSFTT_RECIPE
+
+    if block_lines is not None and block_lines < 1:
+        raise InputError(f"a block of {block_lines} lines is none; use 1 or more")
+    labels = np.where(valid_pixels(np.asarray(scene.cube), scene.nodata), split.train, 0).astype(np.uint8)
+    if not labels.any():
+        raise InputError(f"{scene.name}: no training pixel of the split is valid")
+    classes = int(max(split.train.max(), split.test.max()))
+    classifier: Classifier
+    if name == "hybridsn":
+        classifier = patches.train_patch_network(HYBRIDSN_RECIPE, scene, labels, classes, block_lines, seed)
+    elif name == "ssftt":
+        classifier = patches.train_patch_network(SSFTT_RECIPE, scene, labels, classes, block_lines, seed)
+    else:
+        seen: features.Features
+        if name == "rpnet-rf":
+            seen = fit_random_patches(scene, block_lines, seed)
+        elif name in ("svm-spectra", "forest-spectra"):
+            seen = features.fit_spectra(scene)
+        else:
+            seen = features.fit_gaussian_scales(scene, block_lines)
+        kind = "svm" if name == "rpnet-rf" else name.split("-")[0]
+        classifier = shallow.fit_shallow(kind, seen, scene, labels, classes, seed)
+    return FittedBaseline(classifier, scene.bands)
+
+
+def classify_baseline(
+    name: Baseline, scene: Scene, split: Split, block_lines: int | None = None, seed: int = 0
+) -> Classification:
+    """Train a classifier on a split of a scene and classify that scene: `fit_baseline`, then `FittedBaseline.classify`."""
+    return fit_baseline(name, scene, split, block_lines, seed).classify(scene)

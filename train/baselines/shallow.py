@@ -1,0 +1,82 @@
+"""Shallow classifiers of features: support vectors, linear discriminants, random forests."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from hyperline.scenes import Scene
+from hyperline.train.baselines.classification import Classification
+from hyperline.train.baselines.features import Features
+
+_TREES = 500
+
+
+@dataclass(frozen=True)
+class ShallowClassifier:
+    """A trained classifier of features.
+
+    Attributes:
+        features: what it sees.
+        model: scikit-learn's, with the scaling of the features.
+        classes: columns of its probabilities.
+    """
+
+    features: Features
+    model: Any
+    classes: int
+
+    def __call__(self, scene: Scene) -> Classification:
+        """Classify every pixel."""
+        seen = self.features(scene)
+        flat = seen.reshape(-1, seen.shape[-1])
+        if not hasattr(self.model, "predict_proba"):
+            return Classification(self.model.predict(flat).reshape(seen.shape[:2]).astype(np.uint8), None)
+        # a class that no pixel trains has no column in the model
+        learned = self.model.classes_
+        probabilities = np.zeros((len(flat), self.classes), dtype=np.float32)
+        probabilities[:, learned - 1] = self.model.predict_proba(flat)
+        class_map = learned[probabilities[:, learned - 1].argmax(-1)]
+        return Classification(
+            class_map.reshape(seen.shape[:2]).astype(np.uint8), probabilities.reshape(*seen.shape[:2], -1)
+        )
+
+
+def fit_shallow(
+    kind: str, features: Features, scene: Scene, labels: NDArray[np.uint8], classes: int, seed: int
+) -> ShallowClassifier:
+    """Train a classifier of standardised features.
+
+    Args:
+        kind: ``svm`` (RBF, C = 100), ``lda`` (shrinkage of Ledoit and Wolf) or ``forest`` (500 trees, the square root
+            of the features a cut: Breiman, Machine Learning 45, 2001).
+        features: fitted to ``scene``.
+        scene: the training strip.
+        labels: (line, sample) class ids, 0 where a pixel does not train.
+        classes: columns of the probabilities.
+        seed: of the forest.
+    """
+    model = make_pipeline(StandardScaler(), _classifier(kind, seed))
+    chosen = labels > 0
+    with warnings.catch_warnings():
+        # a block split may leave a class with one training pixel; its covariance is then the shrinkage target
+        warnings.filterwarnings("ignore", "Only one sample available", UserWarning)
+        model.fit(features(scene)[chosen], labels[chosen])
+    return ShallowClassifier(features, model, classes)
+
+
+def _classifier(kind: str, seed: int) -> Any:
+    if kind == "lda":
+        return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
+    if kind == "forest":
+        return RandomForestClassifier(n_estimators=_TREES, random_state=seed)
+    return SVC(C=100.0, gamma="scale")
