@@ -89,5 +89,5 @@ def fit_baseline(
 def classify_baseline(
     name: Baseline, scene: Scene, split: Split, block_lines: int | None = None, seed: int = 0
 ) -> Classification:
-    """Train a classifier on a split of a scene and classify that scene: `fit_baseline`, then `FittedBaseline.classify`."""
+    """Train on a split of a scene and classify that scene: `fit_baseline`, then `FittedBaseline.classify`."""
     return fit_baseline(name, scene, split, block_lines, seed).classify(scene)

@@ -1,7 +1,7 @@
 """HybridSN: three convolutions over space and spectrum, one over space, three dense layers.
 
-Source: Roy et al., "HybridSN: exploring 3-D-2-D CNN feature hierarchy for hyperspectral image classification", IEEE GRSL
-17(2), 2020, arXiv 1902.06701, table I.
+Source: Roy et al., "HybridSN: exploring 3-D-2-D CNN feature hierarchy for hyperspectral image classification", IEEE
+GRSL 17(2), 2020, arXiv 1902.06701, table I.
 """
 
 from __future__ import annotations

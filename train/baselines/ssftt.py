@@ -1,7 +1,7 @@
 """SSFTT: two convolutions, four tokens drawn from a patch by learned attention, and one transformer layer over them.
 
-Source: Sun et al., "Spectral-spatial feature tokenization transformer for hyperspectral image classification", IEEE TGRS
-60, 2022, and the settings of its published code.
+Source: Sun et al., "Spectral-spatial feature tokenization transformer for hyperspectral image classification", IEEE
+TGRS 60, 2022, and the settings of its published code.
 """
 
 from __future__ import annotations

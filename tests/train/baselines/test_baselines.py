@@ -12,15 +12,14 @@ from hyperline.scenes import Scene
 from hyperline.splits import Split, random_split
 from hyperline.train.baselines import BASELINES, Baseline, classify_baseline, fit_baseline
 
-from ..conftest import striped_scene
-from .conftest import train_for
+from .conftest import fields, train_for
 
 PROBABLE = ("lda-mnf", "forest-spectra", "forest-mnf", "hybridsn", "ssftt")
 
 
 @pytest.fixture
 def scene() -> Scene:
-    return striped_scene(lines=28, samples=18, bands=16)
+    return fields()
 
 
 @pytest.fixture
@@ -30,24 +29,35 @@ def split(scene: Scene) -> Split:
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_a_baseline_learns_a_simple_scene(name: Baseline, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_baseline_learns_a_simple_scene(
+    name: Baseline, scene: Scene, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train_for(monkeypatch, 20)
-    assert scene.labels is not None
-    split = random_split(scene.labels, 12, 0)
     right = classify_baseline(name, scene, split, 8).class_map == split.test
-    assert right[split.test > 0].mean() > 0.75
+    assert right[split.test > 0].mean() > 0.8
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_lines_past_its_block_change_no_class_of_a_line(name: Baseline, scene: Scene, split: Split) -> None:
+def test_lines_past_its_block_change_nothing_of_a_line(
+    name: Baseline, scene: Scene, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_for(monkeypatch, 10)
     fitted = fit_baseline(name, scene, split, 8)
     cube = np.array(scene.cube)
-    cube[16:] = np.random.default_rng(1).permutation(cube[16:])
+    cube[16:] = cube[16:, ::-1]
     before, after = fitted.classify(scene), fitted.classify(replace(scene, cube=cube))
     assert np.array_equal(before.class_map[:16], after.class_map[:16])
     assert not np.array_equal(before.class_map[16:], after.class_map[16:])
     if before.probabilities is not None and after.probabilities is not None:
-        assert np.allclose(before.probabilities[:16], after.probabilities[:16], atol=1e-6)
+        assert np.array_equal(before.probabilities[:16], after.probabilities[:16])
+
+
+def test_a_line_past_the_block_would_change_a_class_with_the_scene_in_view(scene: Scene, split: Split) -> None:
+    fitted = fit_baseline("rpnet-rf", scene, split)
+    cube = np.array(scene.cube)
+    cube[16:] = cube[16:, ::-1]
+    before, after = fitted.classify(scene), fitted.classify(replace(scene, cube=cube))
+    assert not np.array_equal(before.class_map[:16], after.class_map[:16])
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -77,7 +87,7 @@ def test_probabilities_agree_with_the_class_and_have_a_column_for_every_class(
     # class 2 has test pixels alone
     found = classify_baseline(name, scene, replace(split, train=np.where(split.train == 2, 0, split.train)), 8)
     assert found.probabilities is not None
-    assert found.probabilities.shape == (28, 18, 3)
+    assert found.probabilities.shape == (28, 20, 3)
     assert np.allclose(found.probabilities.sum(-1), 1, atol=1e-5)
     assert np.array_equal(found.probabilities.argmax(-1) + 1, found.class_map)
 
@@ -97,7 +107,7 @@ def test_pixels_without_a_measurement_have_no_class_and_do_not_train(
 
 
 def test_what_cannot_be_done_is_said(scene: Scene, split: Split) -> None:
-    few = striped_scene(lines=28, samples=18, bands=6)
+    few = fields(bands=6)
     with pytest.raises(InputError, match="6 principal components, the network convolves over at least 13"):
         classify_baseline("hybridsn", few, split)
     with pytest.raises(InputError, match="has 6 bands, the baseline was trained on 16"):
