@@ -23,13 +23,13 @@ from hyperline.scenes import Scene, valid_pixels
 from hyperline.train.baselines.features import Spectra, block_window, blocks, fit_spectra
 from hyperline.train.baselines.principal_components import PrincipalComponents, fit_principal_components
 
-# Layers, components a layer and patches: of the published code of RPNet, whose side is 21.
+# Of the published code of RPNet.
 _LAYERS = 5
 _LAYER_COMPONENTS = 3
 _PATCHES = 20
-_SIDE = 9
-# The papers choose the rest for every scene, on its test pixels; these serve Salinas-A and Jasper Ridge. First the share
-# of the variance of all layers' features that is kept, then the reach of the filter in pixels and in values.
+_SIDE = 21
+# What the second paper chooses anew for every scene stands still here, as chosen on Salinas-A and Jasper Ridge: the
+# share of the variance of all layers' features that is kept, and the filter's reach in pixels and in values.
 _SHARE = 0.99
 _SIGMA_SPACE = 200.0
 _SIGMA_RANGE = 0.3
