@@ -59,4 +59,4 @@ def _windows(x: Tensor, side: int) -> Tensor:
     return x.unfold(2, side, 1).unfold(3, side, 1).permute(0, 2, 3, 1, 4, 5).flatten(-2)
 
 
-SSFTT_RECIPE = PatchRecipe(SSFTT, components=30, fewest=3, side=_SIDE, epochs=100, batch=32, learning_rate=1e-3)
+SSFTT_RECIPE = PatchRecipe(SSFTT, components=30, fewest=3, side=_SIDE, epochs=100, batch=64, learning_rate=1e-3)
