@@ -207,3 +207,67 @@ def initial_step_bias(inner: int) -> Tensor:
     """Draw biases whose softplus is log-uniform in [0.001, 0.1] (Mamba's start of delta). Shape (inner,)."""
     step = torch.exp(torch.rand(inner) * (math.log(0.1) - math.log(0.001)) + math.log(0.001))
     return step + torch.log(-torch.expm1(-step))
+
+
+class TokenMixer(nn.Module):
+    """Mamba on tokens: normalise, scan in several directions with the same weights, average, gate, project, add.
+
+    The convolution of Mamba is left out, as in the published code of SS-Mamba (arXiv 2404.18401), which scans both ways
+    with one set of weights too. Since weights are shared, projections are computed once for all directions.
+    """
+
+    def __init__(self, ops: Ops, channels: int, inner: int, state: int, directions: tuple[Direction, ...]) -> None:
+        super().__init__()
+        self.ops = ops
+        self.directions = directions
+        self.state = state
+        self.rank = math.ceil(channels / 16)
+        self.norm = nn.LayerNorm(channels)
+        self.in_proj = nn.Linear(channels, 2 * inner, bias=False)
+        self.x_proj = nn.Linear(inner, self.rank + 2 * state, bias=False)
+        self.dt_proj = nn.Linear(self.rank, inner, bias=False)
+        self.dt_bias = nn.Parameter(initial_step_bias(inner))
+        self.A_log = nn.Parameter(initial_decay(inner, state))
+        self.D = nn.Parameter(torch.ones(inner))
+        self.out_norm = nn.LayerNorm(inner)
+        self.out_proj = nn.Linear(inner, channels, bias=False)
+
+    def forward(
+        self, x: Tensor, mask: Tensor, past: Tensor | None = None, weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Mix tokens, of which J stand at every place; a scan takes those of a place one after the other.
+
+        Args:
+            x: (R, K, W, J, channels).
+            mask: (R, K, W, J), 1 where the token is valid; elsewhere the state is held.
+            past: (W, inner, N) of the scan whose direction carries a state; None where none does.
+            weight: (R, K, W, J) in [0, 1]: scales a token's update, and its step size. A token of weight 0 is left as
+                it is and leaves the states as they are. None stands for 1.
+
+        Returns:
+            (R, K, W, J, channels), and the next state.
+        """
+        v, z = self.in_proj(self.norm(x)).chunk(2, dim=-1)
+        delta, B, C = self.x_proj(v).split([self.rank, self.state, self.state], dim=-1)
+        delta = self.dt_proj(delta)
+        if weight is not None:
+            # softplus(d + log w) is w exp(d) where w is small
+            delta = delta + weight.clamp(min=1e-6).log().unsqueeze(-1)
+        ways, following = [], past
+        for direction in self.directions:
+            y, h = self._scan(direction, v, delta, B, C, mask, past)
+            ways.append(self.out_norm(y))
+            if direction.carries_state:
+                following = h
+        update = self.out_proj(torch.stack(ways).mean(0) * F.silu(z))
+        return x + (update if weight is None else update * weight.unsqueeze(-1)), following
+
+    def _scan(
+        self, direction: Direction, v: Tensor, delta: Tensor, B: Tensor, C: Tensor, mask: Tensor, past: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        r, k, w, tokens = mask.shape
+        u, delta, B, C, mask = (direction.sequences(one).flatten(1, 2) for one in (v, delta, B, C, mask))
+        h0 = past if past is not None and direction.carries_state else v.new_zeros(1, *self.A_log.shape)
+        A = -torch.exp(self.A_log)
+        y, h = self.ops.selective_scan(u, delta, A, B, C, self.D, self.dt_bias, h0, mask, direction.reverse)
+        return direction.blocks(y.unflatten(1, (-1, tokens)), (r, k, w)), h

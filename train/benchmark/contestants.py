@@ -46,6 +46,8 @@ CONTESTANTS: Mapping[str, Contestant] = {
     "mambamoe-ugcl-published": Contestant("MambaMoE, UGCL as published", _MAMBAMOE, train={"ugcl": "published"}),
     "mambamoe-no-ugcl": Contestant("MambaMoE without UGCL", _MAMBAMOE, train={"ugcl": "off"}),
     "mambamoe-no-spectral": Contestant("MambaMoE without spectral expert", _MAMBAMOE, model={"spectral_inner": 0}),
+    "ssmamba": Contestant("SS-Mamba", "Huang et al., SS-Mamba, arXiv 2404.18401", network="ssmamba"),
+    "sdmamba": Contestant("SDMamba", "Xu et al., SDMamba, arXiv 2504.09446", network="sdmamba"),
     "svm-mnf": Contestant(
         "SVM on MNF + Gaussian scales", "Green et al. 1988 (MNF); Cortes and Vapnik 1995", baseline="svm-mnf"
     ),

@@ -8,9 +8,16 @@ from typing import Any
 from hyperline.errors import InputError
 from hyperline.train.models.liunet import LiuNet
 from hyperline.train.models.mambamoe import MambaMoE
+from hyperline.train.models.sdmamba import SDMamba
+from hyperline.train.models.ssmamba import SSMamba
 from hyperline.train.network import Network, NetworkConfig
 
-NETWORKS: Mapping[str, type[Network]] = {"mambamoe": MambaMoE, "liunet": LiuNet}
+NETWORKS: Mapping[str, type[Network]] = {
+    "mambamoe": MambaMoE,
+    "ssmamba": SSMamba,
+    "sdmamba": SDMamba,
+    "liunet": LiuNet,
+}
 
 
 def network_config(name: str, **fields: Any) -> NetworkConfig:
