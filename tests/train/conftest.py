@@ -33,3 +33,9 @@ def striped_scene(lines: int = 40, samples: int = 30, bands: int = 6, classes: i
     cube = spectra[fields] + rng.normal(0, 20, (lines, samples, bands))
     labels = np.where(rng.random((lines, samples)) < 2 / 3, fields + 1, 0).astype(np.uint8)
     return Scene("stripes", cube.astype(np.float32), labels, tuple("abc")[:classes])
+
+
+@pytest.fixture
+def stripes() -> Scene:
+    """The scene of `striped_scene`, for tests in folders below."""
+    return striped_scene()

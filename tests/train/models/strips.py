@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from hyperline.scenes import Scene
 from hyperline.splits import random_split
 from hyperline.train.network import Network, NetworkConfig
 from hyperline.train.trainer import TrainConfig, predict, start, train
-
-from ..conftest import striped_scene
 
 BANDS = 6
 
@@ -47,9 +46,8 @@ def block_by_block(
     return torch.cat(parts), state
 
 
-def accuracy_after_training(config: NetworkConfig, epochs: int) -> float:
-    """Share of the test pixels of an easy scene that are right, streamed in blocks of 8 lines."""
-    scene = striped_scene(bands=config.bands, classes=config.classes)
+def accuracy_after_training(config: NetworkConfig, scene: Scene, epochs: int) -> float:
+    """Share of the test pixels of a scene that are right, streamed in blocks of 8 lines."""
     split = random_split(scene.labels, labels_per_class=20, seed=0)
     settings = TrainConfig(epochs=epochs, learning_rate=5e-3, consistency=0.0, threads=1)
     network = train(start(scene, config, settings), scene, split, settings)

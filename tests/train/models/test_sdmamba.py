@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hyperline.errors import InputError
+from hyperline.scenes import Scene
 from hyperline.train.models.sdmamba import SDMamba, SDMambaConfig, choose
 
 from .strips import BANDS, accuracy_after_training, at_once, block_by_block, made_up_strip
@@ -115,8 +116,8 @@ def test_only_the_share_is_changed_by_the_scan() -> None:
     assert (mixed != x).any()
 
 
-def test_it_learns_an_easy_scene() -> None:
-    assert accuracy_after_training(SMALL, 25) > 0.9
+def test_it_learns_an_easy_scene(stripes: Scene) -> None:
+    assert accuracy_after_training(SMALL, stripes, 25) > 0.9
 
 
 @pytest.mark.parametrize("wrong", [{"groups": 5}, {"share": 0.9}, {"share": 0.0}])

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hyperline.errors import InputError
+from hyperline.scenes import Scene
 from hyperline.train.cells import from_cells, to_cells
 from hyperline.train.models.ssmamba import SSMamba, SSMambaConfig
 
@@ -97,8 +98,8 @@ def test_each_kind_of_token_enhances_the_other() -> None:
     assert torch.equal(plain[2], other_spectral[2])  # the scan along track comes before
 
 
-def test_it_learns_an_easy_scene() -> None:
-    assert accuracy_after_training(SMALL, 25) > 0.9
+def test_it_learns_an_easy_scene(stripes: Scene) -> None:
+    assert accuracy_after_training(SMALL, stripes, 25) > 0.9
 
 
 def test_tokens_that_do_not_divide_the_stem_are_refused() -> None:
