@@ -154,8 +154,10 @@ class SpectralModule(nn.Module):
         lines = chosen.flatten(0, 3)[None, :, :, None]
         weights = weight.unsqueeze(3).expand(*mask.shape, self.count).flatten(0, 3)[None, :, :, None]
         valid = mask.flatten()[None, :, None, None].expand(weights.shape)
-        mixed = self.mixer(lines, valid, None, weights)[0].view_as(chosen).transpose(3, 4)
-        return tokens.scatter(3, place, mixed).transpose(3, 4).flatten(4)
+        mixed, _ = self.mixer(lines, valid, None, weights)
+        mixed = mixed.view_as(chosen).transpose(3, 4)
+        following: Tensor = tokens.scatter(3, place, mixed)
+        return following.transpose(3, 4).flatten(4)
 
 
 class Fusion(nn.Module):
