@@ -105,14 +105,18 @@ def choose(tokens: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tensor]:
         Indices (..., count), ascending, and weights in [0, 1]: 0 for what is not valid, and for what is no closer than
         the closest token left out.
     """
-    unit = F.normalize(tokens, dim=-1)
-    anchor = F.normalize(tokens.sum(-2, keepdim=True), dim=-1)  # the sum has the mean's direction
-    chord = (unit - anchor).square().sum(-1).add(1e-8).sqrt()
+    anchor = _unit(tokens.sum(-2, keepdim=True))  # the sum has the mean's direction
+    chord = (_unit(tokens) - anchor).square().sum(-1).add(1e-8).sqrt()
     chord = torch.where(mask > 0, chord, _FAR)
     nearest, index = chord.topk(count + 1, dim=-1, largest=False)
     index = index[..., :count].sort(dim=-1).values
     closer = nearest[..., count:] - chord.gather(-1, index)
     return index, (closer / _SOFTNESS).clamp(0.0, 1.0)
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Scale the vectors along the last axis to length 1; zeros stay zeros."""
+    return x / x.square().sum(-1, keepdim=True).add(1e-12).sqrt()
 
 
 class SpatialModule(nn.Module):
