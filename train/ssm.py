@@ -241,8 +241,8 @@ class TokenMixer(nn.Module):
             x: (R, K, W, J, channels).
             mask: (R, K, W, J), 1 where the token is valid; elsewhere the state is held.
             past: (W, inner, N) of the scan whose direction carries a state; None where none does.
-            weight: (R, K, W, J) in [0, 1]: scales a token's update, and its step size. A token of weight 0 is left as
-                it is and leaves the states as they are. None stands for 1.
+            weight: (R, K, W, J) in [0, 1]: scales a token's update, and its step size down to a millionth. A token of
+                weight 0 is left as it is, and the states but for that. None stands for 1.
 
         Returns:
             (R, K, W, J, channels), and the next state.

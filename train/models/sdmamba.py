@@ -61,7 +61,7 @@ class SDMambaConfig(NetworkConfig):
         spatial_inner: inner width of the spatial scans.
         spectral_inner: inner width of the spectral scans.
         state: size of the state of a channel.
-        depth: pairs of modules, each with its fusion, one after the other (paper's figure: 1).
+        depth: pairs of modules, each with its fusion, one after the other (paper: 1).
         dropout: share of channels dropped before the head, in training.
     """
 
@@ -91,7 +91,7 @@ class SDMambaConfig(NetworkConfig):
 
 
 def choose(tokens: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Pick the tokens closest in angle to their mean: SDS (paper, section II).
+    """Pick the tokens closest in angle to their mean: sparse deformable sequencing.
 
     Angles are compared by the chord between the tokens on the unit sphere: the same ranking, without the steepness of
     the arc cosine at 0, where float32 would rank by rounding.

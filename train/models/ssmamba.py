@@ -75,7 +75,7 @@ class SSMambaConfig(NetworkConfig):
 
 
 class SpectralSpatialBlock(nn.Module):
-    """Both kinds of tokens mixed among themselves, then enhanced by what both say of the pixel (paper, figure 2)."""
+    """Both kinds of tokens mixed among themselves, then enhanced by what both say of the pixel."""
 
     def __init__(self, ops: Ops, config: SSMambaConfig) -> None:
         super().__init__()
