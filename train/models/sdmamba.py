@@ -19,8 +19,8 @@ present. Here, after the rule of train/network.py:
   its groups, and each of its pixels scans them.
 - Pixels attend to those of their cell. BatchNorm is LayerNorm.
 
-What the paper's figure leaves open (the size of the patch, whether modules are stacked) is not taken from its code,
-which was not found.
+The paper was read in its abstract and a summary of its text, and its code was not found: the size of the patch, and
+whether modules are stacked, is our choice.
 
 Shape letters: T lines of a strip, R blocks in strip order, K lines in a block, W samples, P and Q cells along and
 across track in a block, S pixels of a cell, C channels, G groups of channels, J tokens chosen.
@@ -61,7 +61,7 @@ class SDMambaConfig(NetworkConfig):
         spatial_inner: inner width of the spatial scans.
         spectral_inner: inner width of the spectral scans.
         state: size of the state of a channel.
-        depth: pairs of modules, each with its fusion, one after the other (paper: 1).
+        depth: pairs of modules, each with its fusion, one after the other.
         dropout: share of channels dropped before the head, in training.
     """
 

@@ -2,8 +2,7 @@
 
 Source: Huang, Chen and He, Spectral-Spatial Mamba for Hyperspectral Image Classification, arXiv 2404.18401 (Remote
 Sensing 16(13), 2449): spatial and spectral tokens of a patch, blocks that scan each kind both ways and let each enhance
-the other, the mean over the tokens, a linear classifier. Sizes and details not in the paper's text are those of its
-published code.
+the other, the mean over the tokens, a linear classifier. Sizes and details are those of its published code.
 
 The published model makes 81 spatial tokens of the 27 x 27 pixels around every pixel, scans them line by line, and so
 does all its work anew for each pixel; half of its patch lies beyond the present. Here, after the rule of
