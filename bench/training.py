@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     scene = read_scene(options.scene)
-    split = random_split(scene.labels, 15, 0)
+    strips = [(scene, random_split(scene.labels, 15, 0).train)]
     config = TrainConfig(epochs=options.rounds + 1, threads=options.threads, block_lines=8)
     model = MambaMoEConfig(bands=scene.bands, classes=int(scene.labels.max()))
     contestants = {"loop": LoopOps(), "torch": TorchOps()}
@@ -69,14 +69,14 @@ def main() -> None:
         contestants["native"] = native
     runs = {}
     for name, ops in contestants.items():
-        state = start(scene, model, config)
+        state = start(strips, model, config)
         state.network.use_ops(ops)
         state.average.use_ops(ops)
         runs[name] = state, list[float]()
     for epoch in range(1, config.epochs + 1):
         for state, times in runs.values():
             began = time.perf_counter()
-            train(state, scene, split, replace(config, epochs=epoch))
+            train(state, strips, replace(config, epochs=epoch))
             times.append(time.perf_counter() - began)
     print(f"seconds an epoch, {scene.name}, blocks of 8 lines, {options.threads} threads; median of {options.rounds}")
     medians = {name: statistics.median(times[1:]) for name, (_, times) in runs.items()}

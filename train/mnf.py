@@ -7,6 +7,7 @@ so the export folds it into the first learned layer, and it costs nothing at run
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,33 +43,40 @@ class MinimumNoiseFraction:
         return mapped
 
 
-def fit_mnf(scene: Scene, components: int) -> MinimumNoiseFraction:
-    """Estimate the map from every valid pixel of a scene; labels are not looked at.
+def fit_mnf(scenes: Scene | Sequence[Scene], components: int) -> MinimumNoiseFraction:
+    """Estimate the map from every valid pixel of one training strip, or of several; labels are not looked at.
 
-    Reads the scene in runs of lines, so that one larger than memory will do.
+    Reads a strip in runs of lines, so that one larger than memory will do. Covariances are sums over all strips, about
+    their common mean; no difference of neighbours spans two strips.
 
     Args:
-        scene: the training strip.
+        scenes: the training strips, of the same bands.
         components: how many to keep; fewer than that are kept where there are fewer bands.
 
     Raises:
-        InputError: too few valid pixels to estimate the covariances.
+        InputError: too few valid pixels to estimate the covariances, or strips of different bands.
     """
-    bands = scene.bands
+    strips = [scenes] if isinstance(scenes, Scene) else list(scenes)
+    bands = strips[0].bands
+    other = next((one for one in strips if one.bands != bands), None)
+    if other is not None:
+        raise InputError(
+            f"{other.name} has {other.bands} bands, {strips[0].name} has {bands}; train on strips of one sensor"
+        )
     total = np.zeros(bands)
     count = pairs = 0
-    for _, spectra, valid in _runs(scene):
+    for spectra, valid in _runs(strips):
         total += spectra[valid].sum(0)
         count += int(valid.sum())
     if count < 2 * bands:
         raise InputError(
-            f"{scene.name}: {count} valid pixels are too few to estimate the noise of {bands} bands; "
+            f"{strips[0].name}: {count} valid pixels are too few to estimate the noise of {bands} bands; "
             f"at least {2 * bands} are needed"
         )
     mean = total / count
     signal = np.zeros((bands, bands))
     noise = np.zeros((bands, bands))
-    for _, spectra, valid in _runs(scene):
+    for spectra, valid in _runs(strips):
         centred = spectra[valid] - mean
         signal += centred.T @ centred
         both = valid[:, 1:] & valid[:, :-1]
@@ -90,8 +98,10 @@ def fit_mnf(scene: Scene, components: int) -> MinimumNoiseFraction:
     return MinimumNoiseFraction(mean, projection, snr[best], np.diag(signal).copy())
 
 
-def _runs(scene: Scene):  # type: ignore[no-untyped-def]
-    for start in range(0, scene.lines, _LINES_AT_ONCE):
-        lines = np.asarray(scene.cube[start : start + _LINES_AT_ONCE])
-        valid = valid_pixels(lines, scene.nodata)
-        yield start, np.where(valid[..., None], lines, 0).astype(np.float64), valid
+def _runs(strips: Sequence[Scene]) -> Iterator[tuple[NDArray[np.float64], NDArray[np.bool_]]]:
+    """Give (line, sample, band) spectra and (line, sample) validity, some lines at a time."""
+    for strip in strips:
+        for start in range(0, strip.lines, _LINES_AT_ONCE):
+            lines = np.asarray(strip.cube[start : start + _LINES_AT_ONCE])
+            valid = valid_pixels(lines, strip.nodata)
+            yield np.where(valid[..., None], lines, 0).astype(np.float64), valid

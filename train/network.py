@@ -10,7 +10,7 @@ Shape letters: T lines of a strip, R blocks in strip order, K lines in a block, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
@@ -144,16 +144,16 @@ class Network(nn.Module, ABC):
         """Map (T, W, bands) through the first layer to (T, W, components)."""
         return (lines - self.mnf_mean) @ self.mnf_projection
 
-    def fit_first_layer(self, scene: Scene) -> None:
-        """Fit the first layer to a scene; its labels are not looked at.
+    def fit_first_layer(self, scenes: Scene | Sequence[Scene]) -> None:
+        """Fit the first layer to one training strip, or to several; their labels are not looked at.
 
         Components have noise variance 1 and signal of any size; the square root of their standard deviation
         divides them, half way between whitening the noise and whitening the scene.
 
         Raises:
-            InputError: too few valid pixels.
+            InputError: too few valid pixels, or strips of different bands.
         """
-        mnf = fit_mnf(scene, self.config.components)
+        mnf = fit_mnf(scenes, self.config.components)
         if self.config.first_layer == "mnf":
             projection = mnf.projection / np.maximum(mnf.snr, 1e-12) ** 0.25
         else:

@@ -116,8 +116,9 @@ def train_run(
     checkpoint = out / CHECKPOINT
     _claim(out, record, resume, overwrite)
     began = time.perf_counter()
-    state = load_checkpoint(checkpoint, model, config) if checkpoint.exists() else start(scene, model, config)
-    network = train(state, scene, split, config, checkpoint, on_epoch)
+    strips = [(scene, split.train)]
+    state = load_checkpoint(checkpoint, model, config) if checkpoint.exists() else start(strips, model, config)
+    network = train(state, strips, config, checkpoint, on_epoch)
 
     truth = split.test
     whole = whole_scene_block_lines(scene)

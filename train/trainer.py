@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,6 @@ from torch import Tensor
 from hyperline.disk import replace_file
 from hyperline.errors import HyperlineError, InputError
 from hyperline.scenes import Scene, valid_pixels
-from hyperline.splits import Split
 from hyperline.train.models import make_network
 from hyperline.train.network import MULTIPLE, Network, NetworkConfig, check_block_lines, pad_to_multiple
 from hyperline.train.ugcl import UgclVariant, balance_loss, scale_losses
@@ -30,6 +29,9 @@ BlockLines = Literal["dynamic", "full"] | int
 # the default on board, come twice: that halved what they lose against the whole scene (bench/tuning.md).
 DYNAMIC_BLOCK_LINES = (8, 8, 16, 0)
 
+# Training strips, each with the labels that train: (line, sample) class ids, 0 elsewhere.
+Strips = Sequence[tuple[Scene, NDArray[np.uint8]]]
+
 OnEpoch = Callable[[int, dict[str, float]], None]
 
 
@@ -38,7 +40,7 @@ class TrainConfig:
     """How to train.
 
     Attributes:
-        epochs: passes over the scene.
+        epochs: passes over the strips.
         learning_rate: of AdamW, at the start; falls to 0 with power 0.9 (paper, section 4.1).
         weight_decay: of AdamW, on matrices only.
         block_lines: ``dynamic`` draws a length per step, ``full`` is the whole scene, or a fixed length.
@@ -49,7 +51,8 @@ class TrainConfig:
             epochs; 0 leaves it out.
         average: decay per step of the moving average of the weights, which is what is kept.
         augment: flip and shift the scene at every step; the shift moves the block and pooling grids.
-        tile: side of a training tile in pixels; scenes no larger are seen whole. 0 takes the default.
+        tile: side of a training tile in pixels; strips no larger are seen whole, and several of them are gathered
+            until an optimiser step holds about ``tile`` x ``tile`` pixels.
         seed: of weights, draws and augmentation.
         threads: CPU threads; a run repeats to the bit with the same number.
     """
@@ -92,18 +95,17 @@ class TrainState:
     history: dict[str, list[float]] = field(default_factory=dict)
 
 
-def start(scene: Scene, model: NetworkConfig, config: TrainConfig) -> TrainState:
-    """Make a network for a scene: seeded weights, and the first layer fitted to the scene's noise."""
+def start(strips: Strips, model: NetworkConfig, config: TrainConfig) -> TrainState:
+    """Make a network for some strips: seeded weights, and the first layer fitted to the noise of all of them."""
     torch.manual_seed(config.seed)
     network = make_network(model)
-    network.fit_first_layer(scene)
+    network.fit_first_layer([scene for scene, _ in strips])
     return TrainState(network, copy.deepcopy(network).requires_grad_(False), _optimizer(network, config))
 
 
 def train(
     state: TrainState,
-    scene: Scene,
-    split: Split,
+    strips: Strips,
     config: TrainConfig,
     checkpoint: Path | None = None,
     on_epoch: OnEpoch | None = None,
@@ -112,15 +114,17 @@ def train(
 
     Args:
         state: from `start` or `load_checkpoint`; it is advanced.
-        scene: the cube; only ``split.train`` is looked at for labels.
-        split: training pixels.
+        strips: cubes of the same bands with their training labels; labels that a scene itself holds are not looked at.
         config: how to train.
         checkpoint: written now and then and at the end; None writes none.
         on_epoch: told the epoch just done and its curves.
 
     Raises:
+        InputError: no strip has a training label.
         HyperlineError: the loss is no longer finite.
     """
+    if not any(labels.any() for _, labels in strips):
+        raise InputError("no training strip has a labelled pixel; give labels to at least one")
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(True)
     # Every tensor here is written before it is read; filling it first would cost a tenth of a step.
@@ -131,7 +135,7 @@ def train(
         # Every epoch draws from its own seed: a resumed run goes on as if it had never stopped.
         rng = np.random.default_rng([config.seed, state.epoch])
         torch.manual_seed(int(rng.integers(2**62)))
-        curves = _train_epoch(state, scene, split.train, config, rng)
+        curves = _train_epoch(state, strips, config, rng)
         for name, value in curves.items():
             state.history.setdefault(name, []).append(value)
         state.epoch += 1
@@ -142,16 +146,15 @@ def train(
     return state.average.eval()
 
 
-def _train_epoch(
-    state: TrainState, scene: Scene, labels: NDArray[np.uint8], config: TrainConfig, rng: np.random.Generator
-) -> dict[str, float]:
+def _train_epoch(state: TrainState, strips: Strips, config: TrainConfig, rng: np.random.Generator) -> dict[str, float]:
     rate = config.learning_rate * (1 - state.epoch / config.epochs) ** 0.9
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     sums: dict[str, float] = {}
-    tiles = _tiles(labels, config.tile, rng)
-    for window in tiles:
-        lines, valid, target = _cut(scene, labels, window)
+    tiles = _tiles(strips, config.tile, rng)
+    steps = sum(tile.ends_step for tile in tiles)
+    for tile in tiles:
+        lines, valid, target = _cut(*strips[tile.strip], tile.window)
         block_lines = _draw_block_lines(config.block_lines, rng)
         if config.augment:
             lines, valid, target = _augment(lines, valid, target, rng)
@@ -177,13 +180,14 @@ def _train_epoch(
                 f"the loss is {loss.item()} at epoch {state.epoch + 1}; lower --learning-rate, "
                 "or look for extreme values in the scene"
             )
-        state.optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(state.network.parameters(), 10.0)
-        state.optimizer.step()
-        _average(state, config.average)
+        (tile.share * loss).backward()
         for name, value in ({"loss": loss} | curves).items():
-            sums[name] = sums.get(name, 0.0) + value.item() / len(tiles)
+            sums[name] = sums.get(name, 0.0) + tile.share * value.item() / steps
+        if tile.ends_step:
+            torch.nn.utils.clip_grad_norm_(state.network.parameters(), 10.0)
+            state.optimizer.step()
+            state.optimizer.zero_grad()
+            _average(state, config.average)
     return sums | {"learning rate": rate}
 
 
@@ -221,21 +225,64 @@ def _optimizer(network: Network, config: TrainConfig) -> torch.optim.AdamW:
 Window = tuple[slice, slice]
 
 
-def _tiles(labels: NDArray[np.uint8], side: int, rng: np.random.Generator) -> list[Window]:
-    """Cut the scene into windows of at most ``side`` pixels a side that hold training pixels.
+@dataclass(frozen=True)
+class _Tile:
+    """A window of a strip, and its part in an optimiser step.
 
-    A scene larger than a tile is cut at a random offset each epoch, so that no pixel is always at an edge.
+    Attributes:
+        strip: place of the strip in the list.
+        window: lines and samples.
+        share: its training pixels over those of the step: tiles weigh as they would in one scene.
+        ends_step: whether the optimiser moves after it.
+    """
+
+    strip: int
+    window: Window
+    share: float
+    ends_step: bool
+
+
+def _tiles(strips: Strips, side: int, rng: np.random.Generator) -> list[_Tile]:
+    """Cut strips into windows of at most ``side`` pixels a side that hold training pixels, in the order of an epoch.
+
+    A strip larger than a tile is cut at a random offset each epoch, so that no pixel is always at an edge, and each of
+    its windows is a step. Strips no larger are gathered until the next would bring a step above ``side`` squared
+    pixels. No window spans two strips.
     """
     if side < MULTIPLE:
         raise InputError(f"a tile of {side} pixels is too small; use at least {MULTIPLE}")
+    windows = [(index, one) for index, (_, labels) in enumerate(strips) for one in _windows(labels, side, rng)]
+    steps: list[list[tuple[int, Window, int]]] = []
+    gathered: list[tuple[int, Window, int]] = []
+    pixels = 0
+    for place in rng.permutation(len(windows)):
+        index, window = windows[place]
+        labels = strips[index][1]
+        piece = (index, window, int((labels[window] > 0).sum()))
+        if max(labels.shape) > side:
+            steps.append([piece])
+            continue
+        if not gathered or pixels + labels.size > side**2:
+            gathered, pixels = [], 0
+            steps.append(gathered)
+        gathered.append(piece)
+        pixels += labels.size
+    return [
+        _Tile(index, window, count / sum(one for _, _, one in step), place == len(step))
+        for step in steps
+        for place, (index, window, count) in enumerate(step, start=1)
+    ]
+
+
+def _windows(labels: NDArray[np.uint8], side: int, rng: np.random.Generator) -> list[Window]:
+    """Cut one strip; windows without a training pixel are left out."""
     cuts = []
     for size in labels.shape:
         offset = int(rng.integers(side)) if size > side else 0
         starts = sorted({0, *range(offset, size, side)})
         ends = [*starts[1:], size]
         cuts.append([slice(a, b) for a, b in zip(starts, ends, strict=True)])
-    windows = [(rows, columns) for rows in cuts[0] for columns in cuts[1] if labels[rows, columns].any()]
-    return [windows[i] for i in rng.permutation(len(windows))]
+    return [(rows, columns) for rows in cuts[0] for columns in cuts[1] if labels[rows, columns].any()]
 
 
 def _cut(scene: Scene, labels: NDArray[np.uint8], window: Window) -> tuple[Tensor, Tensor, Tensor]:

@@ -56,3 +56,17 @@ def test_too_few_valid_pixels_are_refused_with_their_number() -> None:
     scene = noisy_scene()
     with pytest.raises(InputError, match="9 valid pixels are too few"):
         fit_mnf(replace(scene, cube=scene.cube[:3, :3]), 5)
+
+
+def test_several_strips_give_the_covariances_of_all_and_no_difference_across_their_border() -> None:
+    scene = noisy_scene()
+    # cut along track: the differences of neighbouring samples are those of the whole
+    halves = [replace(scene, cube=scene.cube[:25]), replace(scene, cube=scene.cube[25:])]
+    whole, both = fit_mnf(scene, 5), fit_mnf(halves, 5)
+    np.testing.assert_allclose(both.projection, whole.projection, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(both.mean, whole.mean)
+    # a strip of another level beside it moves signal and mean, but not the noise
+    lifted = fit_mnf([scene, replace(scene, cube=scene.cube + 50)], 5)
+    np.testing.assert_allclose(lifted.mean, whole.mean + 25)
+    noise = [np.linalg.inv(one.projection @ one.projection.T) for one in (whole, lifted)]
+    np.testing.assert_allclose(noise[1], noise[0], rtol=1e-6, atol=1e-6)
