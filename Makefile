@@ -8,7 +8,7 @@ NATIVE_SOURCES := $(wildcard plugins/include/hyperline/*.h plugins/*/CMakeLists.
 
 CPP := $(wildcard plugins/include/hyperline/*.h $(foreach end,h cpp cu cuh,plugins/*/*.$(end) tests/*/*.$(end)))
 
-.PHONY: install gige demo test lint flight format native-asan native-aarch64 native-cuda results clean
+.PHONY: install gige demo test lint flight format native-asan native-aarch64 native-cuda results accuracy accuracy-slice clean
 
 install: $(STAMP)
 
@@ -66,6 +66,16 @@ flight: $(STAMP)
 # docs/results: what this machine can measure in a quarter of an hour, and with LONG=1 what takes hours.
 results: $(STAMP)
 	$(BIN)/python tools/results.py $(if $(LONG),--long)
+
+# docs/accuracy.md: hours; it goes on where it was interrupted. A scene that is missing beside the checkout, in
+# ../shared/data, is skipped, which the page says.
+accuracy: $(STAMP)
+	$(BIN)/hyperline benchmark bench/protocols/indian-pines.toml bench/protocols/halves.toml bench/protocols/sites.toml \
+		--out build/accuracy --page docs/accuracy.md
+
+# The same path in minutes: a seed, few models, few epochs; interrupted, and gone on with.
+accuracy-slice: $(STAMP)
+	$(BIN)/python tools/accuracy_slice.py
 
 # The CPU kernels under the address and undefined-behaviour sanitizers.
 native-asan:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hyperline.classes import all_names
 from hyperline.errors import InputError
-from hyperline.scenes import Scene, scene_hash
+from hyperline.scenes import Plots, Scene, scene_hash
 
 SplitKind = Literal["random", "blocks", "halves"]
 
@@ -30,17 +30,17 @@ class Split:
     """Training and test pixels of a scene.
 
     Attributes:
-        kind: how the pixels were drawn.
+        kind: how the pixels were drawn; ``sites`` of a collection of plots.
         labels_per_class: training pixels asked for in every class.
         seed: of the draw.
         block: side of the spatial blocks in pixels, 0 for a random split.
         guard: pixels around a block of the other side that neither train nor test.
-        train: (line, sample) class ids of the training pixels, 0 elsewhere.
-        test: (line, sample) class ids of the test pixels, 0 elsewhere.
+        train: (line, sample) class ids of the training pixels, 0 elsewhere; (plot, line, sample) of a collection.
+        test: likewise of the test pixels.
         warnings: classes that could not be served as asked, one sentence each.
     """
 
-    kind: SplitKind
+    kind: SplitKind | Literal["sites"]
     labels_per_class: int
     seed: int
     block: int
@@ -181,6 +181,44 @@ def half_split(
     best = [cut for cut, classes_served in zip(cuts, count, strict=True) if classes_served == max(count)]
     inside = best[int(np.random.default_rng([seed, 2]).integers(len(best)))]
     return _draw("halves", labels, inside, ~_dilate(inside, guard), labels_per_class, seed, 0, guard, class_names)
+
+
+def site_split(plots: Plots, labels_per_class: int, seed: int, train_site: str, test_site: str) -> Split:
+    """Train at one site and test at another, on the classes that both have.
+
+    A class counts that has at least ``labels_per_class`` labelled pixels at either site. So many of it are drawn over
+    all plots of the training site; every labelled pixel of these classes at the other site tests.
+
+    Args:
+        plots: a collection with plots at both sites.
+        labels_per_class: training pixels of a class.
+        seed: of the draw.
+        train_site: as `Plots.at` takes it.
+        test_site: likewise.
+
+    Raises:
+        InputError: there is no such site, or the sites share fewer than two classes.
+    """
+    if labels_per_class < 1:
+        raise InputError(f"{labels_per_class} labels a class cannot train; ask for at least 1")
+    here, there = (plots.labels * plots.at(site)[:, None, None] for site in (train_site, test_site))
+    count = [np.bincount(one.ravel(), minlength=len(plots.class_names) + 1)[1:] for one in (here, there)]
+    shared = np.flatnonzero((count[0] >= labels_per_class) & (count[1] >= labels_per_class)) + 1
+    if len(shared) < 2:
+        names = ", ".join(plots.class_names[one - 1] for one in shared) or "none"
+        raise InputError(
+            f"{plots.name}: {train_site} and {test_site} share {len(shared)} of the classes with at least "
+            f"{labels_per_class} pixels at either ({names}); a classifier needs two: merge classes, or ask for fewer "
+            "labels"
+        )
+    rng = np.random.default_rng([seed, 3])
+    train, test = np.zeros_like(plots.labels), np.where(np.isin(there, shared), there, 0)
+    for class_id in shared:
+        candidates = np.argwhere(here == class_id)
+        train[tuple(candidates[rng.permutation(len(candidates))[:labels_per_class]].T)] = class_id
+    left_out = [name for number, name in enumerate(plots.class_names, start=1) if number not in shared]
+    warnings = (f"left out, too few pixels at {train_site} or {test_site}: {', '.join(left_out)}",) if left_out else ()
+    return Split("sites", labels_per_class, seed, 0, 0, train, test, warnings)
 
 
 def make_split(

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_cdt
 
 from hyperline.errors import InputError
-from hyperline.scenes import Scene, scene_hash
-from hyperline.splits import block_split, half_split, held_out, make_split, random_split
+from hyperline.scenes import Plots, Scene, scene_hash
+from hyperline.splits import block_split, half_split, held_out, make_split, random_split, site_split
 
 
 def labels_of(counts: list[int], shape: tuple[int, int] = (40, 50), seed: int = 0) -> np.ndarray:
@@ -142,3 +142,34 @@ def test_a_guard_that_leaves_nothing_is_refused() -> None:
         half_split(labels_of([100]), 5, 0, guard=20)
     with pytest.raises(InputError, match="no guard band"):
         make_split("random", labels_of([100]), 5, 0, (), guard=2)
+
+
+def plots_of(here: list[int], there: list[int]) -> Plots:
+    """Two plots a site; of class 1, 2, … so many pixels at either site, at random places."""
+    generator = np.random.default_rng(0)
+    labels = np.zeros((4, 20, 20), dtype=np.uint8)
+    for half, counts in ((labels[:2], here), (labels[2:], there)):
+        drawn = np.repeat(np.arange(1, len(counts) + 1), counts)
+        half.reshape(-1)[generator.permutation(half.size)[: len(drawn)]] = drawn
+    names = tuple(f"class {number + 1}" for number in range(len(here)))
+    return Plots("plots", np.zeros((*labels.shape, 2)), labels, ("A_1", "A_2", "B_1", "B_2"), names)
+
+
+def test_a_split_by_sites_draws_from_one_and_judges_on_all_of_the_other() -> None:
+    plots = plots_of([100, 30, 10, 0], [50, 10, 10, 99])
+    split = site_split(plots, 10, 0, "A", "B")
+    assert np.bincount(split.train.ravel()).tolist()[1:] == [10, 10, 10]
+    assert np.bincount(split.test.ravel()).tolist()[1:] == [50, 10, 10]
+    assert not split.train[2:].any() and not split.test[:2].any()
+    assert (split.train[:2] > 0).any((1, 2)).all()  # over all plots of the site
+    assert split.warnings == ("left out, too few pixels at A or B: class 4",)
+    assert site_split(plots, 10, 0, "A", "B").hash == split.hash
+    other = site_split(plots, 10, 1, "A", "B")
+    assert other.hash != split.hash and np.array_equal(other.test, split.test)
+
+
+def test_sites_that_share_too_few_classes_are_refused() -> None:
+    with pytest.raises(InputError, match=r"share 1 of the classes with at least 15 pixels at either \(class 1\)"):
+        site_split(plots_of([100, 30], [50, 10]), 15, 0, "A", "B")
+    with pytest.raises(InputError, match="0 labels a class cannot train"):
+        site_split(plots_of([100, 30], [50, 10]), 0, 0, "A", "B")

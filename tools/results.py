@@ -131,13 +131,6 @@ MEASUREMENTS = (
     ),
     Measurement("gpu", "The CUDA kernels, beside the bytes that they must move", "python bench/gpu_ops.py", lacks=_gpu),
     Measurement(
-        "accuracy",
-        "Accuracy over seeds, beside shallow baselines",
-        "python bench/accuracy.py",
-        minutes=10,
-        page="accuracy.md",
-    ),
-    Measurement(
         "flight",
         "Half an hour at a sensor's full frame and rate",
         "python bench/flight.py --seconds 1800 --rate 330 --precision int8",
@@ -248,7 +241,8 @@ def page() -> str:
         "# Measured results\n",
         "Made by `make results` (and `make results LONG=1` for what takes hours). Each output stands as its command "
         "printed it, with the day, the commit and the machine. Where other work shared the machine, its load says so, "
-        "and only ratios within one output are to be trusted.\n",
+        "and only ratios within one output are to be trusted. Accuracy has a page and a command of its own: "
+        "[docs/accuracy.md](../accuracy.md), `make accuracy`.\n",
     ]
     for one in MEASUREMENTS:
         file = RESULTS / f"{one.name}.txt"

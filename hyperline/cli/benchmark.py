@@ -2,67 +2,122 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hyperline.cli.options import progress_bar, stderr
 
+if TYPE_CHECKING:
+    from hyperline.train.benchmark.protocol import Protocol
+
 
 @click.command()
-@click.argument("protocol_file", metavar="PROTOCOL.toml", type=click.Path(path_type=Path))
+@click.argument("protocol_files", metavar="PROTOCOL.toml...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", metavar="FOLDER", required=True, type=click.Path(path_type=Path), help="Folder for the report.")
+@click.option("--page", metavar="FILE.md", type=click.Path(path_type=Path), help="Also write report and pictures here.")
 @click.option("--scheduler", metavar="ADDRESS", help="Of a Dask scheduler, for many machines  [default: this one].")
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Processes here, of one thread each  [default: a CPU each]."
 )
-@click.option("--seeds", type=click.IntRange(min=1), help="Only so many of the protocol's seeds.")
-@click.option("--model", "models", multiple=True, help="Only this of the protocol's models; repeat for more.")
+@click.option("--seeds", type=click.IntRange(min=1), help="Only so many of the protocols' seeds.")
+@click.option("--model", "models", multiple=True, help="Only this of the protocols' models; repeat for more.")
+@click.option("--speed/--no-speed", default=True, show_default=True, help="Measure lines per second, on this machine.")
 def benchmark(
-    protocol_file: Path,
+    protocol_files: tuple[Path, ...],
     out: Path,
+    page: Path | None,
     scheduler: str | None,
     workers: int | None,
     seeds: int | None,
     models: tuple[str, ...],
+    speed: bool,
 ) -> None:
-    """Measure what PROTOCOL.toml asks for: every model, every seed, offline and streamed.
+    """Measure what each PROTOCOL.toml asks for: every model, every seed, offline and streamed.
 
-    Writes report.md, cells.csv and accuracy.png to FOLDER, and a file for each cell below FOLDER/cells. The same
-    command goes on where it was interrupted; nothing is measured twice.
+    Writes report.md, cells.csv, accuracy.png and accuracy-speed.png to FOLDER, and a file for each cell below it. The
+    same command goes on where it was interrupted; nothing is measured twice. An experiment whose scene is missing is
+    skipped, which the report and the exit code say.
     """
-    from hyperline import __version__
+    from hyperline.cli.benchmark_speed import measure_speed, speed_name
     from hyperline.cluster import work_through
     from hyperline.disk import replace_file
     from hyperline.environment import environment
-    from hyperline.errors import require
+    from hyperline.errors import HyperlineError, InputError, require
 
     require("torch", "train")
-    from hyperline.train.benchmark.plot import accuracy_picture
-    from hyperline.train.benchmark.protocol import narrowed, read_protocol
+    from hyperline.train.benchmark.plot import accuracy_picture, speed_picture
+    from hyperline.train.benchmark.protocol import available, narrowed, read_protocol
     from hyperline.train.benchmark.table import as_csv, markdown
     from hyperline.train.benchmark.work import cells, run_cell
 
-    protocol = narrowed(read_protocol(protocol_file), seeds, models)
-    pieces = {cell.name: (cell,) for cell in cells(protocol)}
+    asked = narrowed([read_protocol(file) for file in protocol_files], seeds, models)
+    protocols, skipped = available(asked)
+    if not protocols:
+        raise InputError(f"no experiment can be measured: {'; '.join(skipped)}")
+    wanted = {cell.name: cell for protocol in protocols for cell in cells(protocol)}
+    machine = environment()["cpu"]
     console = stderr()
     with progress_bar(console) as progress:
-        task = progress.add_task(protocol.name, total=len(pieces))
+        task = progress.add_task("cells", total=len(wanted))
 
         def on_done(name: str, result: dict[str, Any]) -> None:
             progress.advance(task)
             progress.update(task, description=f"{name.rpartition('-')[0]}: OA {100 * result['streamed']['oa']:.1f} %")
 
+        pieces = {name: (cell,) for name, cell in wanted.items()}
         results = work_through(pieces, run_cell, out / "cells", scheduler=scheduler, workers=workers, on_done=on_done)
-        progress.update(task, completed=len(pieces), description=protocol.name)
-    facts = environment()
-    circumstances = (
-        f"`hyperline benchmark {protocol_file.name}`, hyperline {__version__}, one thread a cell, on "
-        f"{facts['cpu']['model']}, {facts['cpu']['usable']} cores."
-    )
-    report = markdown(protocol, results, circumstances)
+        other = next((name for name, cell in wanted.items() if results[name]["code"] != cell.code), None)
+        if other is not None:
+            raise HyperlineError(
+                f"{other} was measured by a worker with other training code than here; install the same on all, remove "
+                f"{out / 'cells' / other}.json, and give the command again"
+            )
+        progress.update(task, completed=len(wanted), description="cells")
+        speeds: dict[tuple[str, str], dict[str, Any]] = {}
+        if speed:
+            experiments = [(protocol.name, one) for protocol in protocols for one in protocol.experiments]
+            named = {(name, one.title): (speed_name(one, machine["model"]), one) for name, one in experiments}
+            timed = {name: (one, machine["model"]) for name, one in named.values()}
+            task = progress.add_task("lines per second", total=len(timed))
+            # one at a time, and here: a second process would slow the first
+            found = work_through(timed, measure_speed, out / "speed", workers=1)
+            progress.update(task, completed=len(timed))
+            speeds = {place: found[name] for place, (name, _) in named.items()}
+    circumstances = _circumstances(protocol_files, protocols, f"{machine['model']}, {machine['usable']} cores")
+    report = markdown(protocols, results, speeds, circumstances, skipped)
     replace_file(out / "report.md", report.encode())
-    replace_file(out / "cells.csv", as_csv(protocol, results).encode())
-    accuracy_picture(out / "accuracy.png", protocol, results)
+    replace_file(out / "cells.csv", as_csv(protocols, results).encode())
+    pictures = [out / "accuracy.png"]
+    accuracy_picture(pictures[0], protocols, results)
+    if speeds:
+        pictures.append(out / "accuracy-speed.png")
+        speed_picture(pictures[1], protocols, results, speeds)
+    if page is not None:
+        _write_page(page, report, pictures)
     click.echo(report)
+    if skipped:
+        raise InputError(f"{len(skipped)} experiments were skipped: {'; '.join(skipped)}; the report has the others")
+
+
+def _circumstances(files: Sequence[Path], protocols: Sequence[Protocol], machine: str) -> str:
+    from hyperline import __version__
+    from hyperline.train.benchmark.work import cells
+
+    codes = sorted({cell.code for protocol in protocols for cell in cells(protocol)})
+    return (
+        f"`hyperline benchmark {' '.join(map(str, files))}`, hyperline {__version__}, training code "
+        f"{', '.join(codes)} (a hash by kind of model), one thread a cell, on {machine}."
+    )
+
+
+def _write_page(page: Path, report: str, pictures: Sequence[Path]) -> None:
+    """Write the report as a page of the documentation, its pictures beside it."""
+    from hyperline.disk import replace_file
+
+    for picture in pictures:
+        replace_file(page.parent / picture.name, picture.read_bytes())
+    shown = "".join(f"\n![{picture.stem}]({picture.name})\n" for picture in pictures)
+    replace_file(page, (report + shown).encode())

@@ -2,15 +2,19 @@
 
 from hyperline.scenes.composite import composite_bands
 from hyperline.scenes.invalid import InvalidPixels, describe_invalid
+from hyperline.scenes.plots import Plots, merge_classes, read_plots
 from hyperline.scenes.reader import read_frames, read_scene, read_truth
 from hyperline.scenes.scene import Scene, scene_hash, valid_pixels
 
 __all__ = [
     "InvalidPixels",
+    "Plots",
     "Scene",
     "composite_bands",
     "describe_invalid",
+    "merge_classes",
     "read_frames",
+    "read_plots",
     "read_scene",
     "read_truth",
     "scene_hash",

@@ -15,7 +15,7 @@ import numpy as np
 from hyperline.errors import InputError
 from hyperline.scenes import Scene, valid_pixels
 from hyperline.splits import Split
-from hyperline.train.baselines.classification import Classification, Classifier
+from hyperline.train.baselines.classification import Classification, Classifier, Strips
 
 Baseline = Literal["svm-spectra", "svm-mnf", "lda-mnf", "forest-spectra", "forest-mnf", "rpnet-rf", "hybridsn", "ssftt"]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
@@ -42,14 +42,15 @@ class FittedBaseline:
 
 
 def fit_baseline(
-    name: Baseline, scene: Scene, split: Split, block_lines: int | None = None, seed: int = 0
+    name: Baseline, strips: Strips, classes: int, block_lines: int | None = None, seed: int = 0
 ) -> FittedBaseline:
-    """Train a classifier on a split.
+    """Train a classifier.
 
     Args:
         name: one of `BASELINES`; the modules of this folder say what each is.
-        scene: small enough for memory; of its labels none but ``split.train`` are looked at.
-        split: its training pixels; those that are not valid are left out.
+        strips: scenes of the same bands, small enough for memory, each with its training labels, (line, sample) class
+            ids; those of pixels that are not valid are left out. Labels that a scene itself holds are not looked at.
+        classes: number of them, whether all train or not.
         block_lines: K, the latency to which training and classification are held. None takes the whole scene as one
             block.
         seed: of forests, random patches, weights and draws.
@@ -64,30 +65,34 @@ def fit_baseline(
 
     if block_lines is not None and block_lines < 1:
         raise InputError(f"a block of {block_lines} lines is none; use 1 or more")
-    labels = np.where(valid_pixels(np.asarray(scene.cube), scene.nodata), split.train, 0).astype(np.uint8)
-    if not labels.any():
-        raise InputError(f"{scene.name}: no training pixel of the split is valid")
-    classes = int(max(split.train.max(), split.test.max()))
+    strips = [
+        (scene, np.where(valid_pixels(np.asarray(scene.cube), scene.nodata), labels, 0).astype(np.uint8))
+        for scene, labels in strips
+    ]
+    if not any(labels.any() for _, labels in strips):
+        raise InputError(f"{strips[0][0].name}: no training pixel of the split is valid")
+    scenes = [scene for scene, _ in strips]
     classifier: Classifier
     if name == "hybridsn":
-        classifier = patches.train_patch_network(HYBRIDSN_RECIPE, scene, labels, classes, block_lines, seed)
+        classifier = patches.train_patch_network(HYBRIDSN_RECIPE, strips, classes, block_lines, seed)
     elif name == "ssftt":
-        classifier = patches.train_patch_network(SSFTT_RECIPE, scene, labels, classes, block_lines, seed)
+        classifier = patches.train_patch_network(SSFTT_RECIPE, strips, classes, block_lines, seed)
     else:
         seen: features.Features
         if name == "rpnet-rf":
-            seen = fit_random_patches(scene, block_lines, seed)
+            seen = fit_random_patches(scenes, block_lines, seed)
         elif name in ("svm-spectra", "forest-spectra"):
-            seen = features.fit_spectra(scene)
+            seen = features.fit_spectra(scenes)
         else:
-            seen = features.fit_gaussian_scales(scene, block_lines)
+            seen = features.fit_gaussian_scales(scenes, block_lines)
         kind = "svm" if name == "rpnet-rf" else name.split("-")[0]
-        classifier = shallow.fit_shallow(kind, seen, scene, labels, classes, seed)
-    return FittedBaseline(classifier, scene.bands)
+        classifier = shallow.fit_shallow(kind, seen, strips, classes, seed)
+    return FittedBaseline(classifier, scenes[0].bands)
 
 
 def classify_baseline(
     name: Baseline, scene: Scene, split: Split, block_lines: int | None = None, seed: int = 0
 ) -> Classification:
     """Train on a split of a scene and classify that scene: `fit_baseline`, then `FittedBaseline.classify`."""
-    return fit_baseline(name, scene, split, block_lines, seed).classify(scene)
+    classes = int(max(split.train.max(), split.test.max()))
+    return fit_baseline(name, [(scene, split.train)], classes, block_lines, seed).classify(scene)

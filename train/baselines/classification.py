@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperline.scenes import Scene
+
+# Training strips, each with the labels that train: (line, sample) class ids, 0 elsewhere.
+Strips = Sequence[tuple[Scene, NDArray[np.uint8]]]
 
 
 @dataclass(frozen=True)

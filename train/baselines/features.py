@@ -5,7 +5,7 @@ Components and blurs carry most of what the spatial context of such scenes holds
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,17 +46,16 @@ class Spectra:
         return spectra
 
 
-def fit_spectra(scene: Scene) -> Spectra:
-    """Take the mean of the valid pixels of a scene.
+def fit_spectra(scenes: Sequence[Scene]) -> Spectra:
+    """Take the mean of the valid pixels of the training strips.
 
     Raises:
         InputError: there is no valid pixel.
     """
-    cube = np.asarray(scene.cube)
-    valid = valid_pixels(cube, scene.nodata)
-    if not valid.any():
-        raise InputError(f"{scene.name} has no valid pixel")
-    return Spectra(cube[valid].mean(axis=0, dtype=np.float64))
+    pixels = np.concatenate([np.asarray(one.cube)[valid_pixels(np.asarray(one.cube), one.nodata)] for one in scenes])
+    if not len(pixels):
+        raise InputError(f"{scenes[0].name} has no valid pixel")
+    return Spectra(pixels.mean(axis=0, dtype=np.float64))
 
 
 @dataclass(frozen=True)
@@ -77,13 +76,13 @@ class GaussianScales:
         return np.concatenate([components, *(blur(components, sigma, self.block_lines) for sigma in _BLURS)], axis=-1)
 
 
-def fit_gaussian_scales(scene: Scene, block_lines: int | None = None) -> GaussianScales:
-    """Fit 30 components to a scene.
+def fit_gaussian_scales(scenes: Sequence[Scene], block_lines: int | None = None) -> GaussianScales:
+    """Fit 30 components to the training strips.
 
     Raises:
         InputError: too few valid pixels for its bands.
     """
-    return GaussianScales(fit_mnf(scene, _COMPONENTS), block_lines)
+    return GaussianScales(fit_mnf(scenes, _COMPONENTS), block_lines)
 
 
 def blur(components: NDArray[np.float64], sigma: float, block_lines: int | None = None) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from hyperline.errors import InputError
 from hyperline.scenes import Scene, valid_pixels
-from hyperline.train.baselines.classification import Classification
+from hyperline.train.baselines.classification import Classification, Strips
 from hyperline.train.baselines.features import Spectra, block_window, blocks, fit_spectra
 from hyperline.train.baselines.principal_components import PrincipalComponents, fit_principal_components
 
@@ -84,14 +84,13 @@ class PatchClassifier:
 
 
 def train_patch_network(
-    recipe: PatchRecipe, scene: Scene, labels: NDArray[np.uint8], classes: int, block_lines: int | None, seed: int
+    recipe: PatchRecipe, strips: Strips, classes: int, block_lines: int | None, seed: int
 ) -> PatchClassifier:
     """Train by Adam and cross-entropy on the patches of the labelled pixels.
 
     Args:
         recipe: the network and how to train it.
-        scene: the training strip, from which the components come, without labels.
-        labels: (line, sample) class ids, 0 where a pixel does not train.
+        strips: the training strips, all labels of valid pixels; the components come from all pixels.
         classes: scores of the network.
         block_lines: K; patches are cut as a streaming run has them. None takes the whole scene as one block.
         seed: of weights, draws and dropout.
@@ -99,16 +98,20 @@ def train_patch_network(
     Raises:
         InputError: there is no valid pixel, or too few components vary.
     """
-    spectra = fit_spectra(scene)
-    cube = spectra(scene)
-    components = fit_principal_components(cube[valid_pixels(np.asarray(scene.cube), scene.nodata)], recipe.components)
+    scenes = [scene for scene, _ in strips]
+    spectra = fit_spectra(scenes)
+    pixels = [spectra(one)[valid_pixels(np.asarray(one.cube), one.nodata)] for one in scenes]
+    components = fit_principal_components(np.concatenate(pixels), recipe.components)
     if len(components.variance) < recipe.fewest:
         raise InputError(
-            f"{scene.name} gives {len(components.variance)} principal components, the network convolves over at least "
-            f"{recipe.fewest}; use a baseline without spectral convolutions"
+            f"{scenes[0].name} gives {len(components.variance)} principal components, the network convolves over at "
+            f"least {recipe.fewest}; use a baseline without spectral convolutions"
         )
-    patches = _cut_patches(components(cube), labels, recipe.side, block_lines)
-    target = torch.from_numpy(labels[labels > 0].astype(np.int64) - 1)
+    labelled = [(scene, labels) for scene, labels in strips if labels.any()]
+    patches = torch.cat(
+        [_cut_patches(components(spectra(scene)), labels, recipe.side, block_lines) for scene, labels in labelled]
+    )
+    target = torch.from_numpy(np.concatenate([labels[labels > 0] for _, labels in labelled]).astype(np.int64) - 1)
     torch.manual_seed(seed)
     network = recipe.make(patches.shape[1], classes)
     optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)

@@ -12,6 +12,7 @@ of the filter's along-track passes the forward one carries its last line, the ba
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,11 +94,11 @@ class RandomPatches:
         return np.concatenate([spectra, filtered], axis=-1)
 
 
-def fit_random_patches(scene: Scene, block_lines: int | None, seed: int) -> RandomPatches:
-    """Draw patches from a scene, layer by layer, and fit components; labels are not looked at.
+def fit_random_patches(scenes: Sequence[Scene], block_lines: int | None, seed: int) -> RandomPatches:
+    """Draw patches from the training strips, layer by layer, and fit components; labels are not looked at.
 
     Args:
-        scene: the training strip.
+        scenes: the training strips.
         block_lines: K; None takes the whole scene as one block.
         seed: of the patches' places.
 
@@ -105,25 +106,30 @@ def fit_random_patches(scene: Scene, block_lines: int | None, seed: int) -> Rand
         InputError: there is no valid pixel, or all are the same.
     """
     rng = np.random.default_rng(seed)
-    valid = valid_pixels(np.asarray(scene.cube), scene.nodata)
-    spectra = fit_spectra(scene)
+    valid = [valid_pixels(np.asarray(scene.cube), scene.nodata) for scene in scenes]
+    spectra = fit_spectra(scenes)
     layers: list[Layer] = []
-    outputs: list[NDArray[np.float64]] = []
-    below = spectra(scene)
+    outputs: list[list[NDArray[np.float64]]] = []
+    below = [spectra(scene) for scene in scenes]
     for _ in range(_LAYERS):
-        components = fit_principal_components(below[valid], _LAYER_COMPONENTS)
-        layers.append(Layer(components, _patches(components(below), rng)))
-        below = layers[-1](below, block_lines)
+        components = fit_principal_components(_measured(below, valid), _LAYER_COMPONENTS)
+        layers.append(Layer(components, _patches([components(one) for one in below], rng)))
+        below = [layers[-1](one, block_lines) for one in below]
         outputs.append(below)
-    stacked = np.concatenate(outputs, axis=-1)
-    mean, deviation = stacked[valid].mean(0), stacked[valid].std(0)
+    stacked = _measured([np.concatenate(one, axis=-1) for one in zip(*outputs, strict=True)], valid)
+    mean, deviation = stacked.mean(0), stacked.std(0)
     deviation[deviation == 0] = 1.0
     standardised = (stacked - mean) / deviation
-    components = fit_principal_components(standardised[valid], stacked.shape[-1], _SHARE)
-    reduced = components(standardised)[valid]
+    components = fit_principal_components(standardised, stacked.shape[-1], _SHARE)
+    reduced = components(standardised)
     return RandomPatches(
         spectra, tuple(layers), mean, deviation, components, reduced.min(0), reduced.max(0), block_lines
     )
+
+
+def _measured(images: Sequence[NDArray[np.float64]], valid: Sequence[NDArray[np.bool_]]) -> NDArray[np.float64]:
+    """Return (pixel, feature) of all valid pixels of all strips."""
+    return np.concatenate([image[seen] for image, seen in zip(images, valid, strict=True)])
 
 
 def _climb(
@@ -137,12 +143,16 @@ def _climb(
     return outputs
 
 
-def _patches(image: NDArray[np.float64], rng: np.random.Generator) -> torch.Tensor:
-    """Cut patches around random pixels of (line, sample, component)."""
-    lines, samples, _ = image.shape
-    padded = block_window(image, 0, lines, _SIDE // 2)
-    places = rng.permutation(lines * samples)[:_PATCHES]
-    cut = [padded[p // samples : p // samples + _SIDE, p % samples : p % samples + _SIDE] for p in places]
+def _patches(images: Sequence[NDArray[np.float64]], rng: np.random.Generator) -> torch.Tensor:
+    """Cut patches around random pixels of some (line, sample, component)."""
+    padded = [block_window(image, 0, len(image), _SIDE // 2) for image in images]
+    ends = np.cumsum([image.shape[0] * image.shape[1] for image in images])
+    cut = []
+    for place in rng.permutation(ends[-1])[:_PATCHES]:
+        strip = int(np.searchsorted(ends, place, side="right"))
+        first = ends[strip] - images[strip].shape[0] * images[strip].shape[1]
+        line, sample = divmod(int(place - first), images[strip].shape[1])
+        cut.append(padded[strip][line : line + _SIDE, sample : sample + _SIDE])
     return torch.from_numpy(np.stack(cut)).float().permute(0, 3, 1, 2).contiguous()
 
 

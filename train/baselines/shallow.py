@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import make_pipeline
@@ -15,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from hyperline.scenes import Scene
-from hyperline.train.baselines.classification import Classification
+from hyperline.train.baselines.classification import Classification, Strips
 from hyperline.train.baselines.features import Features
 
 _TREES = 500
@@ -51,26 +50,25 @@ class ShallowClassifier:
         )
 
 
-def fit_shallow(
-    kind: str, features: Features, scene: Scene, labels: NDArray[np.uint8], classes: int, seed: int
-) -> ShallowClassifier:
+def fit_shallow(kind: str, features: Features, strips: Strips, classes: int, seed: int) -> ShallowClassifier:
     """Train a classifier of standardised features.
 
     Args:
         kind: ``svm`` (RBF, C = 100), ``lda`` (shrinkage of Ledoit and Wolf) or ``forest`` (500 trees, the square root
             of the features a cut: Breiman, Machine Learning 45, 2001).
-        features: fitted to ``scene``.
-        scene: the training strip.
-        labels: (line, sample) class ids, 0 where a pixel does not train.
+        features: fitted to ``strips``.
+        strips: the training strips, all labels of valid pixels.
         classes: columns of the probabilities.
         seed: of the forest.
     """
     model = make_pipeline(StandardScaler(), _classifier(kind, seed))
-    chosen = labels > 0
+    labelled = [(scene, labels) for scene, labels in strips if labels.any()]
+    seen = np.concatenate([features(scene)[labels > 0] for scene, labels in labelled])
+    wanted = np.concatenate([labels[labels > 0] for _, labels in labelled])
     with warnings.catch_warnings():
         # a block split may leave a class with one training pixel; its covariance is then the shrinkage target
         warnings.filterwarnings("ignore", "Only one sample available", UserWarning)
-        model.fit(features(scene)[chosen], labels[chosen])
+        model.fit(seen, wanted)
     return ShallowClassifier(features, model, classes)
 
 

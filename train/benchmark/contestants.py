@@ -29,6 +29,11 @@ class Contestant:
     model: Mapping[str, Any] = field(default_factory=dict)
     train: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_shallow(self) -> bool:
+        """Whether it is a classifier of given features, and no network of any kind."""
+        return self.baseline is not None and self.baseline not in _PATCH_NETWORKS
+
     def settings(self) -> dict[str, Any]:
         """Return what its results depend on."""
         return {
@@ -38,6 +43,9 @@ class Contestant:
             "train": dict(self.train),
         }
 
+
+# Baselines that are trained networks themselves.
+_PATCH_NETWORKS = ("hybridsn", "ssftt")
 
 _MAMBAMOE = "Xu et al., MambaMoE, arXiv 2504.20509"
 

@@ -7,11 +7,24 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from hyperline import __version__
-from hyperline.train.benchmark.contestants import CONTESTANTS
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hyperline.errors import InputError
+from hyperline.metrics import Metrics
+from hyperline.scenes import merge_classes, read_plots, read_scene
+from hyperline.splits import Split, make_split, site_split
+from hyperline.train.baselines import fit_baseline
+from hyperline.train.benchmark.contestants import Contestant
+from hyperline.train.benchmark.fingerprint import fingerprint
 from hyperline.train.benchmark.protocol import Experiment, Protocol
+from hyperline.train.models import NETWORKS, network_config
+from hyperline.train.network import Network
+from hyperline.train.trainer import Strips, TrainConfig, predict, start, train
 
 
 @dataclass(frozen=True)
@@ -20,7 +33,7 @@ class Cell:
 
     Attributes:
         experiment: scene and split.
-        model: name in `CONTESTANTS`.
+        model: name in `Experiment.models`.
         seed: of split, weights and draws.
     """
 
@@ -29,20 +42,39 @@ class Cell:
     seed: int
 
     @property
+    def contestant(self) -> Contestant:
+        """The model itself."""
+        return self.experiment.models[self.model]
+
+    @property
+    def code(self) -> str:
+        """Return the hash of the code that its figures depend on."""
+        return code_of(self.contestant)
+
+    @property
     def name(self) -> str:
-        """Return a name that no other cell has, nor one of other settings or another release."""
+        """Return a name that no other cell has, nor one of other settings or other code."""
         one = self.experiment
         facts = {
-            "release": __version__,
+            "code": self.code,
             "scene": [one.scene, one.labels],
             "split": [one.split, one.labels_per_class, one.guard],
+            "sites": [one.train_site, one.test_site, one.classes],
             "block_lines": one.block_lines,
             "seed": self.seed,
-            "settings": CONTESTANTS[self.model].settings(),
-            "epochs": one.epochs if CONTESTANTS[self.model].baseline is None else None,
+            "settings": self.contestant.settings(),
+            "epochs": one.epochs if self.contestant.baseline is None else None,
         }
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         return f"{self.model}-{self.seed}-{digest[:16]}"
+
+
+def code_of(contestant: Contestant) -> str:
+    """Return the hash of the code that a model's figures depend on."""
+    common = ("hyperline.train.benchmark.work", "hyperline.splits", "hyperline.metrics")
+    if contestant.baseline is not None:
+        return fingerprint(*common, "hyperline.train.baselines")
+    return fingerprint(*common, "hyperline.train.trainer", NETWORKS[contestant.network].__module__)
 
 
 def cells(protocol: Protocol) -> Iterator[Cell]:
@@ -53,52 +85,101 @@ def cells(protocol: Protocol) -> Iterator[Cell]:
                 yield Cell(experiment, model, seed)
 
 
-def run_cell(cell: Cell) -> dict[str, Any]:
-    """Train, classify with the whole scene in view and streamed, and judge both; one thread.
+@dataclass(frozen=True)
+class Task:
+    """What a model gets to see, and what judges it.
 
-    Returns:
-        ``split`` (`Split.as_dict`), ``seconds``, ``parameters`` (None for a baseline), and ``offline`` and
-        ``streamed``, each {oa, aa, kappa, per_class}.
+    Attributes:
+        strips: to train on.
+        judged: scenes with the truth that judges, (line, sample) class ids, 0 elsewhere.
+        split: of the pixels.
+        classes: number of them.
+        class_names: as far as there are any.
+    """
+
+    strips: Strips
+    judged: Strips
+    split: Split
+    classes: int
+    class_names: tuple[str, ...]
+
+    @property
+    def bands(self) -> int:
+        """Number of spectral bands."""
+        return self.strips[0][0].bands
+
+
+def read_task(experiment: Experiment, seed: int) -> Task:
+    """Read the scene of an experiment and draw its split.
 
     Raises:
         InputError: the scene cannot be read, or has no labels to train on.
     """
-    import torch
-
-    from hyperline.errors import InputError
-    from hyperline.metrics import Metrics
-    from hyperline.scenes import read_scene
-    from hyperline.splits import make_split
-    from hyperline.train.baselines import classify_baseline
-    from hyperline.train.models import network_config
-    from hyperline.train.trainer import TrainConfig, predict, start, train
-
-    torch.set_num_threads(1)
-    one, contestant = cell.experiment, CONTESTANTS[cell.model]
+    one = experiment
+    if one.split == "sites":
+        assert one.train_site is not None and one.test_site is not None
+        plots = read_plots(Path(one.scene))
+        if one.classes is not None:
+            plots = merge_classes(plots, one.classes)
+        split = site_split(plots, one.labels_per_class, seed, one.train_site, one.test_site)
+        here, there = (
+            [(plots.scene(int(place)), labels[place]) for place in np.flatnonzero(plots.at(site))]
+            for site, labels in ((one.train_site, split.train), (one.test_site, split.test))
+        )
+        return Task(here, there, split, int(plots.labels.max()), plots.class_names)
     scene = read_scene(one.scene, one.labels)
     if scene.labels is None:
         raise InputError(f"{one.scene} has no labels; name a label map in the protocol: labels = PATH")
-    split = make_split(one.split, scene.labels, one.labels_per_class, cell.seed, scene.class_names, one.guard)
+    split = make_split(one.split, scene.labels, one.labels_per_class, seed, scene.class_names, one.guard)
     classes = int(scene.labels.max())
+    return Task([(scene, split.train)], [(scene, split.test)], split, classes, scene.class_names)
+
+
+def make_trained(task: Task, contestant: Contestant, epochs: int | None, seed: int) -> Network:
+    """Train a network, on one thread; ``epochs`` None as tuned."""
+    config = TrainConfig(
+        **{**contestant.train, **({} if epochs is None else {"epochs": epochs}), "seed": seed, "threads": 1}
+    )
+    model = network_config(contestant.network, bands=task.bands, classes=task.classes, **contestant.model)
+    return train(start(task.strips, model, config), task.strips, config)
+
+
+def run_cell(cell: Cell) -> dict[str, Any]:
+    """Train, classify with the whole scene in view and streamed, and judge both; one thread.
+
+    Returns:
+        ``code`` (`Cell.code` where it was run), ``split`` (`Split.as_dict`), ``seconds``, ``parameters`` (None for a
+        baseline), and ``offline`` and ``streamed``, each {oa, aa, kappa, per_class}.
+
+    Raises:
+        InputError: the scene cannot be read, or has no labels to train on.
+    """
+    torch.set_num_threads(1)
+    one, contestant = cell.experiment, cell.contestant
+    task = read_task(one, cell.seed)
     began, parameters = time.perf_counter(), None
+    maps: dict[str, list[NDArray[np.uint8]]] = {}
     if contestant.baseline is not None:
-        maps = {
-            "offline": classify_baseline(contestant.baseline, scene, split, None, cell.seed).class_map,
-            "streamed": classify_baseline(contestant.baseline, scene, split, one.block_lines, cell.seed).class_map,
-        }
+        for mode, block_lines in (("offline", None), ("streamed", one.block_lines)):
+            fitted = fit_baseline(contestant.baseline, task.strips, task.classes, block_lines, cell.seed)
+            maps[mode] = [fitted.classify(scene).class_map for scene, _ in task.judged]
     else:
-        epochs = {} if one.epochs is None else {"epochs": one.epochs}
-        config = TrainConfig(seed=cell.seed, threads=1, **{**contestant.train, **epochs})
-        model = network_config(contestant.network, bands=scene.bands, classes=classes, **contestant.model)
-        network = train(start(scene, model, config), scene, split, config)
-        maps = {"offline": predict(network, scene), "streamed": predict(network, scene, one.block_lines)}
+        network = make_trained(task, contestant, one.epochs, cell.seed)
+        for mode, block_lines in (("offline", 0), ("streamed", one.block_lines)):
+            maps[mode] = [predict(network, scene, block_lines) for scene, _ in task.judged]
         parameters = sum(parameter.numel() for parameter in network.parameters())
     result: dict[str, Any] = {
-        "split": split.as_dict(),
+        "code": cell.code,
+        "split": task.split.as_dict(),
         "seconds": time.perf_counter() - began,
         "parameters": parameters,
     }
-    for name, class_map in maps.items():
-        metrics = Metrics.from_maps(split.test, class_map, classes)
-        result[name] = {"oa": metrics.oa, "aa": metrics.aa, "kappa": metrics.kappa, "per_class": metrics.per_class}
+    truth = _flat([labels for _, labels in task.judged])
+    for mode, found in maps.items():
+        metrics = Metrics.from_maps(truth, _flat(found), task.classes)
+        result[mode] = {"oa": metrics.oa, "aa": metrics.aa, "kappa": metrics.kappa, "per_class": metrics.per_class}
     return result
+
+
+def _flat(maps: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    return np.concatenate([one.ravel() for one in maps])

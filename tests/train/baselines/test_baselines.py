@@ -42,7 +42,7 @@ def test_lines_past_its_block_change_nothing_of_a_line(
     name: Baseline, scene: Scene, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train_for(monkeypatch, 10)
-    fitted = fit_baseline(name, scene, split, 8)
+    fitted = fit_baseline(name, [(scene, split.train)], 3, 8)
     cube = np.array(scene.cube)
     cube[16:] = cube[16:, ::-1]
     before, after = fitted.classify(scene), fitted.classify(replace(scene, cube=cube))
@@ -53,7 +53,7 @@ def test_lines_past_its_block_change_nothing_of_a_line(
 
 
 def test_a_line_past_the_block_would_change_a_class_with_the_scene_in_view(scene: Scene, split: Split) -> None:
-    fitted = fit_baseline("rpnet-rf", scene, split)
+    fitted = fit_baseline("rpnet-rf", [(scene, split.train)], 3)
     cube = np.array(scene.cube)
     cube[16:] = cube[16:, ::-1]
     before, after = fitted.classify(scene), fitted.classify(replace(scene, cube=cube))
@@ -111,8 +111,24 @@ def test_what_cannot_be_done_is_said(scene: Scene, split: Split) -> None:
     with pytest.raises(InputError, match="6 principal components, the network convolves over at least 13"):
         classify_baseline("hybridsn", few, split)
     with pytest.raises(InputError, match="has 6 bands, the baseline was trained on 16"):
-        fit_baseline("svm-spectra", scene, split).classify(few)
+        fit_baseline("svm-spectra", [(scene, split.train)], 3).classify(few)
     with pytest.raises(InputError, match="0 lines"):
-        fit_baseline("svm-mnf", scene, split, 0)
+        fit_baseline("svm-mnf", [(scene, split.train)], 3, 0)
     with pytest.raises(InputError, match="all spectra of the scene are the same"):
-        fit_baseline("rpnet-rf", replace(scene, cube=np.ones_like(scene.cube)), split)
+        fit_baseline("rpnet-rf", [(replace(scene, cube=np.ones_like(scene.cube)), split.train)], 3)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baseline_trains_on_several_strips(
+    name: Baseline, scene: Scene, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_for(monkeypatch, 20)
+    assert scene.labels is not None
+    halves = [slice(0, 10), slice(10, 20)]
+    strips = [(replace(scene, cube=scene.cube[:, one]), split.train[:, one]) for one in halves]
+    unseen = np.zeros_like(split.train)
+    fitted = fit_baseline(name, [*strips, (scene, unseen)], 3, 8)
+    right = fitted.classify(scene).class_map == split.test
+    assert right[split.test > 0].mean() > 0.8
+    with pytest.raises(InputError, match="no training pixel"):
+        fit_baseline(name, [(scene, unseen)], 3, 8)
