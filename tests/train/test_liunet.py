@@ -51,7 +51,8 @@ def test_it_learns_a_simple_scene() -> None:
     split = random_split(scene.labels, 15, 0)
     config = TrainConfig(epochs=30, learning_rate=1e-2, threads=1)
     model = network_config("liunet", bands=24, classes=3)
-    network = train(start(scene, model, config), scene, split, config)
+    strips = [(scene, split.train)]
+    network = train(start(strips, model, config), strips, config)
     right = predict(network, scene, 8) == split.test
     assert right[split.test > 0].mean() > 0.9
 

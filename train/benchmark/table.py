@@ -80,7 +80,7 @@ def markdown(
     if skipped:
         parts.append("Not measured:\n\n" + "\n".join(f"- {one}" for one in skipped) + "\n")
     for protocol in protocols:
-        role = "settings were chosen" if protocol.role == "tuning" else "no setting was chosen"
+        role = "settings are chosen" if protocol.role == "tuning" else "no setting is chosen"
         parts.append(f"## {protocol.name}\n")
         parts.append(" ".join(filter(None, [f"Role: {protocol.role}; {role} on these scenes.", protocol.note])) + "\n")
         parts += [_experiment(one, results, speeds.get((protocol.name, one.title))) for one in protocol.experiments]
