@@ -105,3 +105,100 @@ class Metrics:
     def as_dict(self) -> dict[str, Any]:
         """Return plain numbers and lists, ready for JSON."""
         return asdict(self)
+
+
+# Guo et al. (2017), section 5.
+CONFIDENCE_BINS = 15
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How often labels of a given confidence are right, in bins of equal width over 0 … 1.
+
+    Source: Guo et al. (2017), On calibration of modern neural networks, arXiv 1706.04599, section 2.
+
+    Attributes:
+        pixels: labelled pixels of each bin.
+        confidence: their mean confidence; 0 in an empty bin.
+        accuracy: the fraction of them that is right; 0 in an empty bin.
+    """
+
+    pixels: tuple[int, ...]
+    confidence: tuple[float, ...]
+    accuracy: tuple[float, ...]
+
+    @classmethod
+    def from_maps(cls, truth: NDArray[Any], predicted: NDArray[Any], confidence: NDArray[np.floating]) -> Reliability:
+        """Compare a class map and its confidence with the truth.
+
+        Args:
+            truth: class ids of any integer dtype and shape; 0 = unlabelled, not counted.
+            predicted: class ids of the same shape. Pixels that were given no class, 0, are left out.
+            confidence: probability of the predicted class, of the same shape.
+
+        Raises:
+            InputError: the maps differ in shape, no labelled pixel was given a class, or a confidence of one is not
+                between 0 and 1.
+        """
+        if not truth.shape == predicted.shape == confidence.shape:
+            raise InputError(
+                f"the truth has shape {truth.shape}, the prediction {predicted.shape} and its confidence "
+                f"{confidence.shape}; they must match"
+            )
+        judged = (truth != 0) & (predicted != 0)
+        sure = confidence[judged].astype(np.float64)
+        if not sure.size:
+            raise InputError("no labelled pixel was given a class; a confidence is judged on at least one")
+        # a softmax in float32 may be above 1 by a rounding
+        if not ((sure >= 0) & (sure <= 1 + 1e-5)).all():
+            raise InputError("a confidence is not between 0 and 1; it must be the probability of the class")
+        right = truth[judged] == predicted[judged]
+        bins = np.minimum((sure * CONFIDENCE_BINS).astype(np.int64), CONFIDENCE_BINS - 1)
+        pixels, confident, correct = (
+            np.bincount(bins, weights, CONFIDENCE_BINS) for weights in (np.ones(sure.size), sure, right)
+        )
+        filled = np.maximum(pixels, 1)
+        return cls(
+            tuple(pixels.astype(int).tolist()),
+            tuple((confident / filled).tolist()),
+            tuple((correct / filled).tolist()),
+        )
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error: the mean distance of a bin's accuracy from its confidence, by its pixels."""
+        pixels = np.array(self.pixels)
+        return float(pixels @ np.abs(np.subtract(self.accuracy, self.confidence)) / pixels.sum())
+
+
+def roc_curve(known: NDArray[np.floating], unknown: NDArray[np.floating]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Trace what a threshold on a score tells apart, from the highest threshold to the lowest.
+
+    Args:
+        known: (pixels,) scores of what should stay below the threshold.
+        unknown: (pixels,) scores of what should be above it.
+
+    Returns:
+        The fractions of ``known`` and of ``unknown`` that are at or above each threshold, from 0 to 1 both. The area
+        under the second over the first is the chance that an unknown pixel scores above a known one, a tie counting
+        half (Fawcett 2006, An introduction to ROC analysis).
+
+    Raises:
+        InputError: one of them is empty, or a score is no number.
+    """
+    if not known.size or not unknown.size:
+        raise InputError("a score tells nothing apart without a pixel of either kind")
+    scores = np.concatenate([known, unknown]).astype(np.float64)
+    if np.isnan(scores).any():
+        raise InputError("a score is no number")
+    order = np.argsort(-scores, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(scores[order])), scores.size - 1)  # of each run of equal scores
+    above = np.cumsum(order >= known.size)[last]
+    false, true = (last + 1 - above) / known.size, above / unknown.size
+    return np.append(0.0, false), np.append(0.0, true)
+
+
+def auroc(known: NDArray[np.floating], unknown: NDArray[np.floating]) -> float:
+    """Return the area under `roc_curve`: 1 where the score tells all apart, 0.5 where it tells nothing."""
+    false, true = roc_curve(known, unknown)
+    return float(np.sum(np.diff(false) * (true[1:] + true[:-1]) / 2))

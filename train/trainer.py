@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -358,7 +358,6 @@ def load_checkpoint(path: Path, model: NetworkConfig, config: TrainConfig) -> Tr
         ) from error
 
 
-@torch.no_grad()
 def predict(network: Network, scene: Scene, block_lines: int = 0) -> NDArray[np.uint8]:
     """Classify a scene.
 
@@ -373,13 +372,33 @@ def predict(network: Network, scene: Scene, block_lines: int = 0) -> NDArray[np.
     Raises:
         InputError: the scene has another number of bands.
     """
+    out = np.zeros((scene.lines, scene.samples), dtype=np.uint8)
+    for window, valid, logits in _stream(network, scene, block_lines):
+        out[window] = torch.where(valid, logits.argmax(-1) + 1, 0).numpy().astype(np.uint8)
+    return out
+
+
+def predict_logits(network: Network, scene: Scene, block_lines: int = 0) -> NDArray[np.float32]:
+    """Score the classes of every pixel of a scene; arguments and errors as for `predict`.
+
+    Returns:
+        (line, sample, classes), of the finest head; NaN where the pixel is not valid.
+    """
+    out = np.full((scene.lines, scene.samples, network.config.classes), np.nan, np.float32)
+    for window, valid, logits in _stream(network, scene, block_lines):
+        out[window] = torch.where(valid.unsqueeze(-1), logits, torch.nan).numpy()
+    return out
+
+
+@torch.no_grad()
+def _stream(network: Network, scene: Scene, block_lines: int) -> Iterator[tuple[Window, Tensor, Tensor]]:
+    """Yield block by block the window, which of its pixels are valid, and the logits (line, sample, classes)."""
     if scene.bands != network.config.bands:
         raise InputError(
             f"{scene.name} has {scene.bands} bands, the network was trained on {network.config.bands}; "
             "select the same bands"
         )
-    out = np.zeros((scene.lines, scene.samples), dtype=np.uint8)
-    nothing = np.zeros(out.shape, dtype=np.uint8)
+    nothing = np.zeros((scene.lines, scene.samples), dtype=np.uint8)
     step = block_lines or math.ceil(scene.lines / MULTIPLE) * MULTIPLE
     state: dict[str, Tensor] | None = None
     for first in range(0, scene.lines, step):
@@ -388,6 +407,4 @@ def predict(network: Network, scene: Scene, block_lines: int = 0) -> NDArray[np.
         padded, padded_valid = pad_to_multiple(lines, valid, step)
         prediction = network(padded, padded_valid, step, state)
         state = prediction.state
-        scores = prediction.logits[0][: valid.shape[0], : valid.shape[1]]
-        out[window] = torch.where(valid, scores.argmax(-1) + 1, 0).numpy().astype(np.uint8)
-    return out
+        yield window, valid, prediction.logits[0][: valid.shape[0], : valid.shape[1]]

@@ -1,0 +1,196 @@
+"""Confidence that means what it says: a temperature, fitted on labels that the network was not trained on.
+
+Source: Guo et al. (2017), On calibration of modern neural networks, arXiv 1706.04599, section 4.2: the logits are
+divided by one number. No label changes by it.
+
+The network that flies is trained on every label. The temperature is that of an auxiliary network, trained the same way
+on four fifths of them, on the last fifth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from hyperline.errors import InputError
+from hyperline.scenes import Scene
+from hyperline.splits import Split
+from hyperline.train.network import MULTIPLE, Network, NetworkConfig
+from hyperline.train.trainer import OnEpoch, TrainConfig, predict_logits, start, train
+
+# One label of so many is held out, of every class that has at least _FEWEST.
+HELD_OUT_OF = 5
+_FEWEST = 3
+# Of the epochs; more did not help (bench/tuning.md).
+AUXILIARY_SHARE = 0.5
+# A temperature beyond these says that the labels do not follow the logits at all, or that there is none to fit.
+_LOWEST, _HIGHEST = 0.1, 10.0
+
+
+def hold_out(train: NDArray[np.uint8], seed: int, fold: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Divide training pixels into those that an auxiliary network sees, and those held out from it.
+
+    Args:
+        train: (line, sample) class ids of the training pixels, 0 elsewhere.
+        seed: of the draw.
+        fold: 0 to 4; folds of one seed hold out different pixels of a class, as far as it has as many.
+
+    Returns:
+        Two maps like ``train``. Of every class with three labels or more, a fifth and at least one is held out; a class
+        with fewer stays whole.
+    """
+    rng = np.random.default_rng([seed, 0x7E3])
+    held = np.zeros_like(train)
+    for number in np.unique(train[train > 0]):
+        pixels = rng.permutation(np.flatnonzero(train == number))
+        if len(pixels) >= _FEWEST:
+            count = max(1, round(len(pixels) / HELD_OUT_OF))
+            held.flat[np.roll(pixels, -fold * count)[:count]] = number
+    return np.where(held > 0, 0, train).astype(train.dtype), held
+
+
+def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
+    """Find the number that logits are to be divided by, for the labels to be most likely.
+
+    Labels are believed to (n + 1) / (n + 2), n pixels, and the rest is spread over all classes: few labels that are all
+    right would ask for a certainty without end (Platt 1999, Probabilistic outputs for support vector machines).
+
+    Args:
+        logits: (pixels, classes).
+        labels: (pixels,) class ids from 1.
+
+    Returns:
+        The temperature, within 0.1 … 10.
+
+    Raises:
+        InputError: there is no pixel.
+    """
+    if not len(labels):
+        raise InputError("there is no held-out label to fit a temperature on")
+    scores = logits.astype(np.float64)
+    scores -= scores.max(axis=1, keepdims=True)
+    believed = (len(labels) + 1) / (len(labels) + 2)
+    of_label = np.take_along_axis(scores, labels[:, None].astype(np.int64) - 1, axis=1).mean()
+    wanted = believed * of_label + (1 - believed) * scores.mean()
+    # The likelihood is concave in the inverse of the temperature: where it is highest, the logit expected under the
+    # softmax is that of the labels. The expected logit rises as the temperature falls.
+    low, high = np.log(_LOWEST), np.log(_HIGHEST)
+    for _ in range(50):
+        middle = (low + high) / 2
+        odds = np.exp(scores / np.exp(middle))
+        expected = (odds * scores).sum(axis=1) / odds.sum(axis=1)
+        low, high = (middle, high) if expected.mean() > wanted else (low, middle)
+    return float(np.exp((low + high) / 2))
+
+
+def answer_layer(network: Network) -> nn.Module:
+    """Find the last linear layer of the finest head: the one in proportion to which the answer's logits are.
+
+    It is known by its deed, whatever the network: with its weight and bias halved, so are the logits, to the bit.
+
+    Args:
+        network: in evaluation mode; left as it is.
+
+    Raises:
+        InputError: the logits are in proportion to no single layer of the network.
+    """
+    generator = torch.Generator().manual_seed(0)
+    lines = torch.randn(MULTIPLE, MULTIPLE, network.config.bands, generator=generator)
+    lines = lines + network.mnf_mean
+    valid = torch.ones(MULTIPLE, MULTIPLE, dtype=torch.bool)
+    with torch.no_grad():
+        whole = network(lines, valid, MULTIPLE).logits[0]
+        for module in reversed(list(network.modules())):
+            weight = getattr(module, "weight", None)
+            if not isinstance(weight, nn.Parameter) or weight.shape[0] != network.config.classes:
+                continue
+            _scale(module, 0.5)
+            half = network(lines, valid, MULTIPLE).logits[0]
+            _scale(module, 2.0)
+            if torch.equal(half, whole / 2):
+                return module
+    raise InputError(
+        f"the logits of {type(network).__name__} are in proportion to no layer of it, and no temperature can be given "
+        "to it; train with --no-temperature"
+    )
+
+
+def divide_logits(network: Network, temperature: float) -> None:
+    """Divide the logits of the finest head, by dividing the weights of its last layer; labels stay what they are.
+
+    Args:
+        network: in evaluation mode; changed in place.
+        temperature: above 0.
+
+    Raises:
+        InputError: see `answer_layer`.
+    """
+    _scale(answer_layer(network), 1 / temperature)
+
+
+@torch.no_grad()
+def _scale(layer: nn.Module, factor: float) -> None:
+    for parameter in layer.parameters(recurse=False):
+        parameter.mul_(factor)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What an auxiliary training gives.
+
+    Attributes:
+        temperature: that makes the held-out labels most likely.
+        pixels: held out; 0 where no class has labels to spare, and the temperature is 1.
+        epochs: of the auxiliary training.
+    """
+
+    temperature: float
+    pixels: int
+    epochs: int
+
+
+def held_out_temperature(
+    scene: Scene, split: Split, model: NetworkConfig, config: TrainConfig, block_lines: int, on_epoch: OnEpoch | None
+) -> HeldOut:
+    """Train an auxiliary network on four fifths of the labels, and fit the temperature on the rest.
+
+    Args:
+        scene: the cube.
+        split: of which ``train`` is divided.
+        model: of the network that flies.
+        config: it is trained with; the auxiliary one has `AUXILIARY_SHARE` of the epochs.
+        block_lines: K, in which the held-out pixels are streamed.
+        on_epoch: told each epoch done and its curves.
+    """
+    seen, held = hold_out(split.train, config.seed)
+    if not held.any():
+        return HeldOut(1.0, 0, 0)
+    shorter = replace(config, epochs=auxiliary_epochs(config.epochs))
+    network = train(start(scene, model, shorter), scene, replace(split, train=seen), shorter, on_epoch=on_epoch)
+    logits = predict_logits(network, scene, block_lines)
+    valid = (held > 0) & ~np.isnan(logits[..., 0])
+    if not valid.any():
+        return HeldOut(1.0, 0, shorter.epochs)
+    return HeldOut(fit_temperature(logits[valid], held[valid]), int(valid.sum()), shorter.epochs)
+
+
+def auxiliary_epochs(epochs: int) -> int:
+    """Return the epochs of the auxiliary training beside one of ``epochs``."""
+    return max(1, round(epochs * AUXILIARY_SHARE))
+
+
+def labels_and_confidence(logits: NDArray[np.floating]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Return what a step says of logits: the class, and the softmax of it; both 0 where the logits are no numbers.
+
+    Args:
+        logits: (..., classes), of `predict_logits`.
+    """
+    valid = ~np.isnan(logits[..., 0])
+    scores = np.where(valid[..., None], logits, 0).astype(np.float64)
+    labels = np.where(valid, scores.argmax(-1) + 1, 0).astype(np.uint8)
+    odds = np.exp(scores - scores.max(-1, keepdims=True)).sum(-1)
+    return labels, np.where(valid, 1 / odds, 0.0)
