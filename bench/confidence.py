@@ -27,16 +27,15 @@ from hyperline.train.trainer import TrainConfig, predict_logits, start, train
 
 # scene, split, labels a class
 TASKS = (
-    ("salinas_a/salinas_a.npz", "random", 3),
-    ("salinas_a/salinas_a.npz", "random", 15),
-    ("jasper_ridge/jasper_ridge.npz", "random", 5),
     ("jasper_ridge/jasper_ridge.npz", "random", 15),
+    ("salinas_a/salinas_a.npz", "random", 5),
     ("jasper_ridge/jasper_ridge.npz", "blocks", 15),
+    ("salinas_a/salinas_a.npz", "blocks", 15),
 )
 BLOCK_LINES = 8
 EPOCHS = 60
 # name: epochs of the auxiliary training, folds
-WAYS = {"60 epochs": (60, 1), "30 epochs": (30, 1), "20 epochs": (20, 1), "60 epochs, 3 folds": (60, 3)}
+WAYS = {"60 epochs": (60, 1), "30 epochs": (30, 1), "60 epochs, 2 folds": (60, 2)}
 Logits = NDArray[np.floating]
 
 

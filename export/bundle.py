@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperline import __version__
-from hyperline.bundle import Accuracy, Card, encode_golden, write_bundle
+from hyperline.bundle import Accuracy, Card, Confidence, encode_golden, write_bundle
 from hyperline.bundle.bundle import CARD, MODELS
 from hyperline.errors import InputError
 from hyperline.export.excerpt import Excerpt, cut_excerpt, read_excerpt
@@ -93,11 +93,19 @@ def _card(run: TrainedRun, name: str, block_lines: int, parity: Parity) -> Card:
         # what was measured with another block length says nothing about this one
         streamed=_accuracy(streamed) if streamed["block_lines"] == block_lines else None,
         parity=parity.as_dict(),
+        confidence=_confidence(record.get("confidence")),
     )
 
 
 def _accuracy(metrics: dict[str, Any]) -> Accuracy:
     return Accuracy(**{name: metrics[name] for name in Accuracy.model_fields})
+
+
+def _confidence(record: dict[str, Any] | None) -> Confidence | None:
+    """Take over what run.json says; runs of before there was a temperature say nothing."""
+    if record is None:
+        return None
+    return Confidence(**{name: record[name] for name in Confidence.model_fields})
 
 
 def _golden(run: TrainedRun, excerpt: Excerpt, block_lines: int) -> dict[str, bytes]:

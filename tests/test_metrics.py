@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperline.errors import InputError
-from hyperline.metrics import Metrics, confusion_matrix
+from hyperline.metrics import Metrics, Reliability, auroc, confusion_matrix, roc_curve
 
 MAPS = st.integers(2, 6).flatmap(
     lambda classes: st.tuples(
@@ -94,3 +94,57 @@ def test_the_figures_survive_json() -> None:
 def test_maps_that_cannot_be_compared_are_refused(truth: np.ndarray, predicted: np.ndarray, message: str) -> None:
     with pytest.raises(InputError, match=message):
         confusion_matrix(truth, predicted, 3)
+
+
+def test_the_calibration_error_is_the_distance_of_confidence_from_accuracy_bin_by_bin() -> None:
+    # ten pixels at 0.95 of which seven are right; ten at 0.25 of which five are
+    truth = np.ones(21, np.uint8)
+    predicted = np.array([1] * 7 + [2] * 3 + [1] * 5 + [2] * 5 + [1], np.uint8)
+    confidence = np.array([0.95] * 10 + [0.25] * 10 + [0.6], np.float32)
+    truth[-1] = 0  # not labelled, not counted
+    reliability = Reliability.from_maps(truth, predicted, confidence)
+    assert reliability.ece == pytest.approx((0.25 + 0.25) / 2)
+    assert sum(reliability.pixels) == 20
+    assert reliability.pixels[14] == reliability.pixels[3] == 10
+    assert reliability.accuracy[14] == pytest.approx(0.7)
+    assert reliability.confidence[3] == pytest.approx(0.25)
+
+
+def test_labels_that_are_right_as_often_as_their_confidence_says_have_no_calibration_error() -> None:
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.2, 1, 200_000)
+    predicted = np.where(rng.random(confidence.size) < confidence, 1, 2)
+    reliability = Reliability.from_maps(np.ones_like(predicted), predicted, confidence)
+    assert reliability.ece < 0.005
+    overconfident = Reliability.from_maps(np.ones_like(predicted), predicted, np.ones_like(confidence))
+    assert overconfident.ece == pytest.approx(0.4, abs=0.01)
+
+
+def test_a_confidence_that_is_no_probability_is_refused() -> None:
+    one = np.ones(3, np.uint8)
+    for value in (1.1, -0.1, np.nan):
+        with pytest.raises(InputError, match="between 0 and 1"):
+            Reliability.from_maps(one, one, np.full(3, value))
+    with pytest.raises(InputError, match="must match"):
+        Reliability.from_maps(one, one, np.ones(2))
+    with pytest.raises(InputError, match="no labelled pixel was given a class"):
+        Reliability.from_maps(one, np.zeros_like(one), np.ones(3))
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(-3, 3), min_size=1), st.lists(st.integers(-3, 3), min_size=1))
+def test_the_area_under_the_curve_agrees_with_scikit_learn_ties_and_all(known: list[int], unknown: list[int]) -> None:
+    low, high = np.array(known, float), np.array(unknown, float)
+    truth, scores = np.repeat([0, 1], [low.size, high.size]), np.concatenate([low, high])
+    assert auroc(low, high) == pytest.approx(sklearn.metrics.roc_auc_score(truth, scores))
+    false, true = roc_curve(low, high)
+    expected = sklearn.metrics.roc_curve(truth, scores, drop_intermediate=False)
+    assert false == pytest.approx(expected[0])
+    assert true == pytest.approx(expected[1])
+
+
+def test_a_score_of_nothing_is_refused() -> None:
+    with pytest.raises(InputError, match="a pixel of either kind"):
+        auroc(np.ones(3), np.ones(0))
+    with pytest.raises(InputError, match="no number"):
+        auroc(np.ones(3), np.array([np.nan]))

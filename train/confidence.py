@@ -17,10 +17,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hyperline.errors import InputError
-from hyperline.scenes import Scene
-from hyperline.splits import Split
 from hyperline.train.network import MULTIPLE, Network, NetworkConfig
-from hyperline.train.trainer import OnEpoch, TrainConfig, predict_logits, start, train
+from hyperline.train.trainer import OnEpoch, Strips, TrainConfig, predict_logits, start, train
 
 # One label of so many is held out, of every class that has at least _FEWEST.
 HELD_OUT_OF = 5
@@ -154,28 +152,34 @@ class HeldOut:
 
 
 def held_out_temperature(
-    scene: Scene, split: Split, model: NetworkConfig, config: TrainConfig, block_lines: int, on_epoch: OnEpoch | None
+    strips: Strips, model: NetworkConfig, config: TrainConfig, block_lines: int, on_epoch: OnEpoch | None
 ) -> HeldOut:
     """Train an auxiliary network on four fifths of the labels, and fit the temperature on the rest.
 
     Args:
-        scene: the cube.
-        split: of which ``train`` is divided.
+        strips: cubes, each with its training labels, which are divided.
         model: of the network that flies.
         config: it is trained with; the auxiliary one has `AUXILIARY_SHARE` of the epochs.
         block_lines: K, in which the held-out pixels are streamed.
         on_epoch: told each epoch done and its curves.
     """
-    seen, held = hold_out(split.train, config.seed)
-    if not held.any():
+    divided = [hold_out(labels, config.seed) for _, labels in strips]
+    if not any(held.any() for _, held in divided):
         return HeldOut(1.0, 0, 0)
     shorter = replace(config, epochs=auxiliary_epochs(config.epochs))
-    network = train(start(scene, model, shorter), scene, replace(split, train=seen), shorter, on_epoch=on_epoch)
-    logits = predict_logits(network, scene, block_lines)
-    valid = (held > 0) & ~np.isnan(logits[..., 0])
-    if not valid.any():
+    taught = [(scene, seen) for (scene, _), (seen, _) in zip(strips, divided, strict=True)]
+    network = train(start(taught, model, shorter), taught, shorter, on_epoch=on_epoch)
+    answers, truths = [], []
+    for (scene, _), (_, held) in zip(strips, divided, strict=True):
+        if held.any():
+            logits = predict_logits(network, scene, block_lines)
+            valid = (held > 0) & ~np.isnan(logits[..., 0])
+            answers.append(logits[valid])
+            truths.append(held[valid])
+    truth = np.concatenate(truths)
+    if not truth.size:
         return HeldOut(1.0, 0, shorter.epochs)
-    return HeldOut(fit_temperature(logits[valid], held[valid]), int(valid.sum()), shorter.epochs)
+    return HeldOut(fit_temperature(np.concatenate(answers), truth), truth.size, shorter.epochs)
 
 
 def auxiliary_epochs(epochs: int) -> int:

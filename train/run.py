@@ -28,13 +28,20 @@ from hyperline.classes import all_names
 from hyperline.disk import disk_errors, replace_file
 from hyperline.errors import InputError
 from hyperline.machine import cpus
-from hyperline.metrics import Metrics
+from hyperline.metrics import Metrics, Reliability
 from hyperline.pictures import training_curves_picture
 from hyperline.scenes import Scene, composite_bands, describe_invalid, scene_hash, valid_pixels
 from hyperline.splits import Split
+from hyperline.train.confidence import (
+    HeldOut,
+    answer_layer,
+    divide_logits,
+    held_out_temperature,
+    labels_and_confidence,
+)
 from hyperline.train.models import make_network, network_config, network_name
 from hyperline.train.network import MULTIPLE, Network, NetworkConfig
-from hyperline.train.trainer import OnEpoch, TrainConfig, load_checkpoint, predict, start, train
+from hyperline.train.trainer import OnEpoch, TrainConfig, load_checkpoint, predict_logits, start, train
 
 WEIGHTS = "model.safetensors"
 RECORD = "run.json"
@@ -80,6 +87,7 @@ def train_run(
     resume: bool = False,
     overwrite: bool = False,
     mask_invalid: bool = False,
+    temperature: bool = False,
     on_epoch: OnEpoch | None = None,
 ) -> TrainedRun:
     """Train on a scene and write the run folder.
@@ -93,10 +101,11 @@ def train_run(
         resume: go on with an interrupted run of the same scene, split and settings.
         overwrite: replace a run that is there.
         mask_invalid: leave pixels that hold NaN or infinities out, instead of refusing the scene.
-        on_epoch: told each epoch done and its curves.
+        temperature: fit the temperature of the logits, by an auxiliary training (train/confidence.py).
+        on_epoch: told each epoch done and its curves; those of the auxiliary training are counted on.
 
     Raises:
-        InputError: the scene or the folder cannot be used as asked.
+        InputError: the scene or the folder cannot be used as asked, or the network takes no temperature.
     """
     notes = list(scene.notes)
     invalid = describe_invalid(scene)
@@ -116,21 +125,38 @@ def train_run(
     checkpoint = out / CHECKPOINT
     _claim(out, record, resume, overwrite)
     began = time.perf_counter()
+    if temperature:
+        answer_layer(make_network(model).eval())  # refused now, not after the training
     strips = [(scene, split.train)]
     state = load_checkpoint(checkpoint, model, config) if checkpoint.exists() else start(strips, model, config)
     network = train(state, strips, config, checkpoint, on_epoch)
 
-    truth = split.test
     whole = whole_scene_block_lines(scene)
     block_lines = config.block_lines if isinstance(config.block_lines, int) else STREAMED_BLOCK_LINES
-    offline, streamed = (
-        Metrics.from_maps(truth, predict(network, scene, lines), model.classes) for lines in (whole, block_lines)
-    )
+    before = predict_logits(network, scene, block_lines)
+    held = HeldOut(1.0, 0, 0)
+    if temperature:
+
+        def on_later_epoch(epoch: int, curves: dict[str, float]) -> None:
+            if on_epoch:
+                on_epoch(config.epochs + epoch, curves)
+
+        held = held_out_temperature(strips, model, config, block_lines, on_later_epoch)
+        divide_logits(network, held.temperature)
+    offline, streamed = (_judge(network, scene, split, lines) for lines in (whole, block_lines))
     record |= {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(time.perf_counter() - began, 1),
-        "offline": offline.as_dict() | {"block_lines": whole},
-        "streamed": streamed.as_dict() | {"block_lines": block_lines},
+        "offline": offline | {"block_lines": whole},
+        "streamed": streamed | {"block_lines": block_lines},
+        "confidence": {
+            "temperature": held.temperature,
+            "held_out_pixels": held.pixels,
+            "epochs": held.epochs,
+            "ece_before": _reliability(split.test, before).ece,
+            "ece_after": streamed["ece"],
+            "block_lines": block_lines,
+        },
         "history": state.history,
     }
     replace_file(out / WEIGHTS, save(network.state_dict()))
@@ -141,6 +167,16 @@ def train_run(
     _write_record(out, record)
     checkpoint.unlink(missing_ok=True)
     return TrainedRun(out, network, record)
+
+
+def _judge(network: Network, scene: Scene, split: Split, block_lines: int) -> dict[str, Any]:
+    logits = predict_logits(network, scene, block_lines)
+    metrics = Metrics.from_maps(split.test, labels_and_confidence(logits)[0], network.config.classes)
+    return metrics.as_dict() | {"ece": _reliability(split.test, logits).ece}
+
+
+def _reliability(truth: NDArray[np.uint8], logits: NDArray[np.float32]) -> Reliability:
+    return Reliability.from_maps(truth, *labels_and_confidence(logits))
 
 
 def load_run(path: Path) -> TrainedRun:

@@ -6,11 +6,12 @@ untrusted file, so every value has a limit; docs/bundle.md lists them.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from hyperline.bundle.document import Document, Frozen, Text
 
@@ -69,6 +70,46 @@ class Accuracy(Frozen):
     pixels: int = Field(ge=1)
 
 
+class UnknownScore(Frozen):
+    """From which score on a pixel is unlike anything trained on, by the rate at which known pixels are called so.
+
+    Attributes:
+        rates: of known pixels, rising; the first is the lowest that the pixels could tell.
+        scores: threshold of each rate, falling.
+        pixels: known pixels, labelled and not trained on, that the scores are of.
+    """
+
+    rates: Annotated[tuple[Fraction, ...], Field(min_length=2, max_length=64)]
+    scores: tuple[float, ...]
+    pixels: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> UnknownScore:
+        if len(self.scores) != len(self.rates):
+            raise ValueError(f"{len(self.scores)} scores for {len(self.rates)} rates")
+        if any(low >= high for low, high in itertools.pairwise(self.rates)):
+            raise ValueError("rates must rise")
+        if any(high < low for high, low in itertools.pairwise(self.scores)):
+            raise ValueError("scores must not rise")
+        return self
+
+
+class Confidence(Frozen):
+    """What the confidence of a model is worth (docs/confidence.md).
+
+    Attributes:
+        temperature: that the logits were divided by; in the weights already.
+        held_out_pixels: labels that it was fitted on; 0 where none was fitted.
+        ece_before: expected calibration error without the temperature, on the labelled pixels not trained on,
+            streamed; ece_after: with it.
+    """
+
+    temperature: float = Field(gt=0)
+    held_out_pixels: int = Field(ge=0)
+    ece_before: Fraction
+    ece_after: Fraction
+
+
 class Card(Document):
     """What the runtime must know of a model.
 
@@ -90,6 +131,8 @@ class Card(Document):
         training: provenance (scene, its hash, split, seed, settings).
         offline: accuracy with the whole scene as one block, streamed: with ``block_lines``.
         parity: the export's own check of the ONNX graph against the trained network.
+        confidence: what that of the model is worth; None in bundles of before it was measured. The JSON text leaves
+            it out then.
     """
 
     format: Literal[1] = 1
@@ -109,6 +152,7 @@ class Card(Document):
     offline: Accuracy | None
     streamed: Accuracy | None
     parity: dict[Text, float]
+    confidence: Confidence | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Card:
@@ -132,6 +176,12 @@ class Card(Document):
             names.add(name)
         if self.state_bytes(self.sample_multiple) > MAX_STATE_BYTES_PER_SAMPLE * self.sample_multiple:
             yield f"the states need more than {MAX_STATE_BYTES_PER_SAMPLE} bytes per sample"
+
+    @model_serializer(mode="wrap")
+    def _leave_out(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A bundle of before there was a confidence must be spelled as it was.
+        values: dict[str, Any] = handler(self)
+        return {name: value for name, value in values.items() if name != "confidence" or value is not None}
 
     def state_bytes(self, samples: int) -> int:
         """Return the bytes of all carried state, float32, for a multiple of ``sample_multiple`` samples."""

@@ -11,7 +11,7 @@ import click
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hyperline.bundle import Bundle
+    from hyperline.bundle import Bundle, Card
 
 _FILE = click.Path(path_type=Path)
 
@@ -105,6 +105,13 @@ def _state_bytes_per_sample(bundle: Bundle) -> float:
     return card.state_bytes(card.sample_multiple) / card.sample_multiple
 
 
+def _confidence(card: Card) -> str:
+    one = card.confidence
+    if one is None:
+        return "not measured"
+    return f"off by {one.ece_after:.1%} (ECE) at temperature {one.temperature:.2f}, by {one.ece_before:.1%} without"
+
+
 def _card_table(bundle: Bundle) -> Table:
     from rich.table import Table
 
@@ -125,6 +132,7 @@ def _card_table(bundle: Bundle) -> Table:
         "state": f"{len(card.states)} tensors, {_state_bytes_per_sample(bundle):g} bytes per sample",
         "precisions": ", ".join(bundle.precisions),
         "parity": ", ".join(f"{name} {value:g}" for name, value in card.parity.items()) or "not stated",
+        "confidence": _confidence(card),
         # JSON in ASCII: whatever a stranger put here, the terminal sees no control character.
         "training": json.dumps(card.training),
         "signature": f"matches key {signature.public_key}" if signature else "not signed",

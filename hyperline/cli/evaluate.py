@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ def evaluate(
     from hyperline.classes import class_fault
     from hyperline.errors import InputError
     from hyperline.match import require_units
-    from hyperline.metrics import Metrics
+    from hyperline.metrics import Metrics, Reliability
     from hyperline.splits import held_out
 
     console = stderr()
@@ -63,15 +64,15 @@ def evaluate(
     if model.is_dir():
         if against is not None:
             raise InputError(f"--against compares the models of a bundle; {model} is a run: export it first")
-        class_map, facts = _of_run(model, scene, block_lines, threads)
+        class_map, confidence, facts = _of_run(model, scene, block_lines, threads)
     else:
         if block_lines is not None:
             raise InputError(
                 f"--block-lines is for a run; {model.name} was exported with its own, export the run again"
             )
-        class_map, facts = _of_bundle(model, scene, engine, precision, threads, console)
+        class_map, confidence, facts = _of_bundle(model, scene, engine, precision, threads, console)
         if against is not None:
-            other, _ = _of_bundle(model, scene, engine, against, threads, console)
+            other, _, _ = _of_bundle(model, scene, engine, against, threads, console)
     training = facts.pop("training")
     require_units(scene, scene.units, training)
     truth, own = held_out(scene, training)
@@ -81,6 +82,7 @@ def evaluate(
     if fault := class_fault(scene, names):
         raise InputError(f"{fault}; give labels in the model's numbering")
     metrics = Metrics.from_maps(truth, class_map, len(names))
+    reliability = Reliability.from_maps(truth, class_map, confidence)
     before = agreement = None
     if other is not None:
         before = Metrics.from_maps(truth, other, len(names))
@@ -91,12 +93,14 @@ def evaluate(
         if before is not None:
             compared = {"against": before.as_dict() | {"precision": against, "agreement": agreement}}
         named = {"class_names": names, "scene": scene.name, "model": model.name}
-        click.echo(json.dumps(metrics.as_dict() | facts | named | compared))
+        sure = {"ece": reliability.ece, "reliability": asdict(reliability)}
+        click.echo(json.dumps(metrics.as_dict() | sure | facts | named | compared))
         return
     pixels = "labelled pixels not trained on" if own else "labelled pixels"
     blocks = f"blocks of {facts['block_lines']} lines, {facts['engine']} {facts['precision']}"
     click.echo(f"{scene.name}, {metrics.pixels} {pixels}, {blocks}")
     click.echo(f"OA {percent(metrics.oa)}, AA {percent(metrics.aa)}, kappa {metrics.kappa:.4f}")
+    click.echo(f"confidence is off by {percent(reliability.ece)} (ECE)")
     if before is not None:
         oa, aa = 100 * (metrics.oa - before.oa), 100 * (metrics.aa - before.aa)
         click.echo(f"against {against}: OA {oa:+.3f} points, AA {aa:+.3f}; {percent(agreement)} of all labels agree")
@@ -109,19 +113,20 @@ def evaluate(
 
 def _of_run(
     path: Path, scene: Scene, block_lines: int | str | None, threads: int | None
-) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+) -> tuple[NDArray[np.uint8], NDArray[np.floating], dict[str, Any]]:
     from hyperline.errors import require
 
     torch = require("torch", "train")
+    from hyperline.train.confidence import labels_and_confidence
     from hyperline.train.run import STREAMED_BLOCK_LINES, load_run, whole_scene_block_lines
-    from hyperline.train.trainer import predict
+    from hyperline.train.trainer import predict_logits
 
     if threads:
         torch.set_num_threads(threads)
     run = load_run(path)
     lines = whole_scene_block_lines(scene) if block_lines == "full" else block_lines or STREAMED_BLOCK_LINES
     assert isinstance(lines, int)
-    return predict(run.network, scene, lines), {
+    return *labels_and_confidence(predict_logits(run.network, scene, lines)), {
         "block_lines": lines,
         "engine": "torch",
         "precision": "fp32",
@@ -132,7 +137,7 @@ def _of_run(
 
 def _of_bundle(
     path: Path, scene: Scene, engine: str, precision: str, threads: int | None, console: Console
-) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+) -> tuple[NDArray[np.uint8], NDArray[np.floating], dict[str, Any]]:
     import numpy as np
 
     from hyperline.bundle import read_bundle
@@ -152,8 +157,11 @@ def _of_bundle(
             threads=threads,
             on_progress=lambda received: progress.update(task, completed=received),
         )
-        class_map = np.fromfile(Path(out) / "classes.img", np.uint8).reshape(scene.lines, scene.samples)
-    return class_map, {
+        class_map, confidence = (
+            np.fromfile(Path(out) / f"{name}.img", dtype).reshape(scene.lines, scene.samples)
+            for name, dtype in (("classes", "<u1"), ("confidence", "<f4"))
+        )
+    return class_map, confidence, {
         "block_lines": bundle.card.block_lines,
         "engine": engine,
         "precision": precision,

@@ -56,6 +56,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="The shared spectral expert.",
 )
+@click.option(
+    "--temperature/--no-temperature",
+    default=True,
+    show_default=True,
+    help="Fit a temperature by an auxiliary training of half as many epochs, so that confidence says how often a label "
+    "is right (docs/confidence.md).",
+)
 @click.option("--tile", type=click.IntRange(min=16), help="Side of a training tile, for scenes that do not fit.")
 @click.option(
     "--invalid",
@@ -94,6 +101,11 @@ def train(
             f"{name} (blocks of {result['block_lines']} lines): OA {percent(result['oa'])}, "
             f"AA {percent(result['aa'])}, kappa {result['kappa']:.4f} on {result['pixels']} pixels not trained on"
         )
+    confidence = run.record["confidence"]
+    click.echo(
+        f"confidence: off by {percent(confidence['ece_after'])} (ECE) at temperature {confidence['temperature']:.2f}, "
+        f"which {confidence['held_out_pixels']} held-out labels gave; without it by {percent(confidence['ece_before'])}"
+    )
     click.echo(f"wrote {out} ({', '.join(sorted(path.name for path in out.iterdir()))})")
 
 
@@ -111,6 +123,7 @@ def train_scene(
     block_lines: str | int = "dynamic",
     ugcl: str = "corrected",
     spectral_expert: bool = True,
+    temperature: bool = True,
     tile: int | None = None,
     invalid: str = "refuse",
     threads: int | None = None,
@@ -126,6 +139,7 @@ def train_scene(
 
     require("torch", "train")
     from hyperline.splits import make_split
+    from hyperline.train.confidence import auxiliary_epochs
     from hyperline.train.models import network_config
     from hyperline.train.run import train_run, with_threads
     from hyperline.train.trainer import TrainConfig
@@ -148,7 +162,8 @@ def train_scene(
         sizes["spectral_inner"] = 0
     size = network_config(model, **sizes)
     with progress_bar(console) as progress:
-        task = progress.add_task(f"training on {scene.name}", total=config.epochs)
+        total = config.epochs + (auxiliary_epochs(config.epochs) if temperature else 0)
+        task = progress.add_task(f"training on {scene.name}", total=total)
 
         def on_epoch(epoch: int, curves: dict[str, float]) -> None:
             progress.update(task, completed=epoch, description=f"training on {scene.name}, loss {curves['loss']:.3f}")
@@ -162,5 +177,6 @@ def train_scene(
             resume=resume,
             overwrite=overwrite,
             mask_invalid=invalid == "mask",
+            temperature=temperature,
             on_epoch=on_epoch,
         )
