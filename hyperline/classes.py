@@ -7,6 +7,9 @@ from itertools import zip_longest
 
 from hyperline.scenes.scene import Scene
 
+# The class of a map that no model has: pixels unlike anything trained on. It comes after the model's.
+UNKNOWN = "unknown"
+
 
 def all_names(known: Sequence[str], classes: int) -> tuple[str, ...]:
     """Return a name for each of ``classes``: those known, then ``class 1``, ``class 2``, … by number."""

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hyperline.classes import UNKNOWN
 from hyperline.disk import replace_file
 from hyperline.errors import HyperlineError, require
 
 _DPI = 150
+_UNKNOWN_GREY = (150, 150, 150)
 _WIDTH = 12.8  # inches: 1920 pixels, a slide
 _MOST_HEIGHT = 13.2  # inches: 1980 pixels
 _MOST_PIXELS = 2000  # of an array's side; more cannot be seen
@@ -100,6 +102,21 @@ def thinned(array: NDArray[Any]) -> NDArray[Any]:
     return array[:: max(lines, 1), :: max(samples, 1)]
 
 
+def map_colours(class_names: Sequence[str]) -> NDArray[np.uint8]:
+    """Choose the colours of a map: those of its classes, and grey for a last one that holds the unknown.
+
+    Args:
+        class_names: name of class 1, 2, ….
+
+    Returns:
+        (classes, 3) uint8.
+    """
+    colours = class_colours(len(class_names))
+    if class_names and class_names[-1] == UNKNOWN:
+        colours[-1] = _UNKNOWN_GREY
+    return colours
+
+
 def class_map_picture(
     path: Path,
     composite: NDArray[Any],
@@ -130,7 +147,7 @@ def class_map_picture(
     """
     lines, samples = classes.shape
     sideways = lines > 2.5 * samples
-    colours = np.concatenate([np.zeros((1, 3), np.uint8), class_colours(len(class_names))])
+    colours = np.concatenate([np.zeros((1, 3), np.uint8), map_colours(class_names)])
     maps = {"class map": thinned(classes)} | ({} if truth is None else {"truth": thinned(truth)})
     panels = {"colour composite": _stretched(thinned(composite))} | {
         name: colours[values] for name, values in maps.items()

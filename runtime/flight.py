@@ -33,6 +33,7 @@ from hyperline.runtime.ring import WRONG_SIZE, LineRing, Policy, Slot
 from hyperline.runtime.sources import Line, Source
 from hyperline.runtime.spectra import ClassSpectra
 from hyperline.runtime.state_copies import StateCopies, StateCopy
+from hyperline.runtime.unknown import UnknownPixels
 from hyperline.runtime.writer import Writer
 from hyperline.sensor import SensorCorrection, bin_labels
 
@@ -106,6 +107,7 @@ class Counters:
         self_tests: passed in flight.
         self_tests_failed: in flight.
         suspect: classified lines that may be wrong, because the next self-test failed.
+        unknown_pixels: unlike anything trained on, where those are asked for.
     """
 
     received: int = 0
@@ -130,6 +132,7 @@ class Counters:
     self_tests: int = 0
     self_tests_failed: int = 0
     suspect: int = 0
+    unknown_pixels: int = 0
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Counters:
@@ -161,6 +164,7 @@ class Flight:
         links: Links | None = None,
         quicklook: Quicklook | None = None,
         spectra: ClassSpectra | None = None,
+        unknown: UnknownPixels | None = None,
         map_line: int = 0,
         counters: Counters | None = None,
         confusion: NDArray[np.int64] | None = None,
@@ -178,6 +182,7 @@ class Flight:
             links: where events go.
             quicklook: makes it, for a strip that leaves one.
             spectra: takes those of the classes.
+            unknown: marks the pixels that are.
             map_line: line of the map at which the flight begins.
             counters: of a checkpoint, to go on from it; likewise the next three.
             confusion: up to there.
@@ -205,6 +210,7 @@ class Flight:
         )
         self._paced = paced
         self._links, self._quicklook, self._spectra, self._map_line = links, quicklook, spectra, map_line
+        self._unknown = unknown
         self._feed: FeedWriter | None = None
         self._slowest: float | None = None
         self._max_gap = 8 * block if options.max_gap is None else options.max_gap
@@ -253,6 +259,14 @@ class Flight:
     def received(self) -> int:
         """Lines that the source handed over so far, in the parts before this one too."""
         return self._before + self._ring.received
+
+    @property
+    def unknown(self) -> dict[str, Any] | None:
+        """What is unknown so far, as summary.json says it; None where it was not asked for."""
+        one = self._unknown
+        if one is None:
+            return None
+        return {"rate": one.rate, "energy_above": one.threshold, "pixels": self.counters.unknown_pixels}
 
     def take_slowest(self) -> float | None:
         """Return the longest latency of a block since the last call, seconds; None where there was no block."""
@@ -427,10 +441,14 @@ class Flight:
             counters.dropped += self._in_flight
         else:
             counters.classified += self._in_flight
+            if self._unknown is not None:
+                outputs, pixels = self._unknown.mark(outputs)
+                counters.unknown_pixels += pixels
             self._unvouched += self._in_flight
         usable, self._in_flight = self._in_flight, 0
         if outputs is not None and self._source.truth_classes:
-            labels = outputs.labels[: block.count, : self._radiometry.samples]
+            labels = outputs.labels if self._unknown is None else self._unknown.known(outputs.labels)
+            labels = labels[: block.count, : self._radiometry.samples]
             self.confusion += confusion_matrix(self._truth[: block.count], labels, len(self.confusion))
         done = time.perf_counter()
         counters.missed += done - self._arrived > self._deadline

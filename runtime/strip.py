@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from hyperline.bundle import Bundle
+from hyperline.bundle import Bundle, Card
 from hyperline.disk import disk_errors, replace_file
 from hyperline.errors import HyperlineError, InputError
 from hyperline.match import require_match
 from hyperline.metrics import Metrics
-from hyperline.pictures import class_colours
+from hyperline.pictures import map_colours
 from hyperline.power import PowerMeter, find_sensors
 from hyperline.runtime.checkpoint import SLOTS, Checkpoint, Checkpoints, read_checkpoints
 from hyperline.runtime.engines import Engine, engines_from, load_engine
@@ -37,6 +37,7 @@ from hyperline.runtime.sources.files import SceneSource
 from hyperline.runtime.sources.gige import GigeSource
 from hyperline.runtime.spectra import SPECTRA, ClassSpectra
 from hyperline.runtime.status import FlightStatus
+from hyperline.runtime.unknown import UnknownPixels, card_of_map
 from hyperline.runtime.watchdog import Stage, Watchdog
 from hyperline.runtime.writer import Result, Writer, image_memory
 from hyperline.sensor import SensorCorrection
@@ -98,8 +99,10 @@ class RunSummary:
         threads: threads of the engine.
         native_ops: whether hyperline's operators ran as compiled kernels.
         links: `Links.report`, None without any.
+        unknown: rate that was asked for, energy above which a pixel is unknown, and how many are; None where it was not
+            asked for.
         accuracy: against the truth that the source gives, whichever pixels that leaves out; None where there is
-            none.
+            none. An unknown pixel of the truth was given no class.
     """
 
     received: int
@@ -139,6 +142,7 @@ class RunSummary:
     source_counters: dict[str, int]
     counters: Counters
     links: dict[str, Any] | None
+    unknown: dict[str, Any] | None
     accuracy: Metrics | None
 
     def as_dict(self) -> dict[str, Any]:
@@ -160,6 +164,7 @@ def run_strip(
     overwrite: bool = False,
     resume: bool = False,
     options: LoopOptions | None = None,
+    unknown: float | None = None,
     make_links: Callable[[], Links] | None = None,
     feed: bool = True,
     on_progress: Callable[[int], None] | None = None,
@@ -184,6 +189,8 @@ def run_strip(
         resume: go on with the run that ``out`` holds, from its last checkpoint: what comes out is, to the byte, what
             the run would have been without the interruption.
         options: of the loop.
+        unknown: rate of known pixels that may be called unknown, which makes pixels unlike anything trained on a class
+            of their own; None gives every pixel a class of the model.
         make_links: makes what events are sent over, once all else is known to be right.
         feed: show the latest lines to ``hyperline view``.
         on_progress: called after every block with the number of lines taken so far; from another thread.
@@ -206,22 +213,25 @@ def run_strip(
         lambda: bundle.intact().golden(),
     )
     samples = correction.model_samples if correction else source.samples
-    forms = run_forms(card, samples, chain.answer, options.quicklook)
+    padded = -(-samples // card.sample_multiple) * card.sample_multiple
+    unlike = None if unknown is None else UnknownPixels(card, unknown, padded)
+    drawn = card if unlike is None else card_of_map(card)
+    forms = run_forms(drawn, samples, chain.answer, options.quicklook)
     facts = {
         "bundle": bundle.sha256,
         "precision": precision,
         "samples": samples,
         "block_lines": card.block_lines,
         "images": [form.name for form in forms],
+        "unknown": unknown,
     }
-    padded = -(-samples // card.sample_multiple) * card.sample_multiple
     start = (
         _resume(out, facts, card.state_bytes(padded) // 4, len(card.class_names)) if resume else _claim(out, overwrite)
     )
     if resume and isinstance(source, SceneSource | GigeSource):
         source = source.starting_at(start.flight["next_index"])
     golden = bundle.golden()
-    spectra = ClassSpectra(card, golden, padded)
+    spectra = ClassSpectra(drawn, golden, padded)
     links = make_links() if make_links else None
     flight = Flight(
         source,
@@ -232,6 +242,7 @@ def run_strip(
         links=links,
         quicklook=Quicklook(card, golden, padded) if options.quicklook or feed else None,
         spectra=spectra,
+        unknown=unlike,
         map_line=start.lines,
         **start.flight,
     )
@@ -255,7 +266,7 @@ def run_strip(
             on_written=on_written,
         )
         watchdog = Watchdog(_stages(flight, writer, source), lambda: _status(flight))
-        shown = _open_feed(out, bundle, source, samples, precision, start.lines) if feed else None
+        shown = _open_feed(out, drawn, source, samples, precision, start.lines) if feed else None
         try:
             if shown is not None:
                 flight.show(shown)
@@ -294,10 +305,9 @@ def _load(bundle: Bundle, name: str, threads: int | None, precision: str, guarde
 
 
 def _open_feed(
-    out: Path, bundle: Bundle, source: Source, samples: int, precision: str, first_line: int
+    out: Path, card: Card, source: Source, samples: int, precision: str, first_line: int
 ) -> FeedWriter | None:
-    card = bundle.card
-    colours = class_colours(len(card.class_names)).tolist()
+    colours = map_colours(card.class_names).tolist()
     description = {
         "model": card.name,
         "source": source.name,
@@ -390,6 +400,7 @@ def _summary(
         source_counters=dict(getattr(source, "counters", {})),
         counters=counters,
         links=links.report() if links is not None else None,
+        unknown=flight.unknown,
         accuracy=Metrics.from_confusion(flight.confusion) if flight.confusion.any() else None,
     )
 

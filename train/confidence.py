@@ -10,6 +10,7 @@ on four fifths of them, on the last fifth.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -180,6 +181,44 @@ def held_out_temperature(
     if not truth.size:
         return HeldOut(1.0, 0, shorter.epochs)
     return HeldOut(fit_temperature(np.concatenate(answers), truth), truth.size, shorter.epochs)
+
+
+# Of known pixels that may be called unknown.
+UNKNOWN_RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+
+
+def energy(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return -log Σ exp(logit), high where the network claims no class with any force.
+
+    Source: Liu et al. (2020), Energy-based out-of-distribution detection, arXiv 2010.03759. What it tells apart, and
+    what else was tried: docs/results/unknown.md.
+
+    Args:
+        logits: (..., classes).
+    """
+    scores = logits.astype(np.float64)
+    highest = scores.max(-1)
+    return np.asarray(-highest - np.log(np.exp(scores - highest[..., None]).sum(-1)))
+
+
+def unknown_scores(logits: NDArray[np.floating]) -> dict[str, Any] | None:
+    """Tell above which energy a given share of known pixels lies.
+
+    Args:
+        logits: (pixels, classes) of labelled pixels that the network was not trained on; what their labels are is not
+            looked at.
+
+    Returns:
+        ``score``, ``rates`` rising, ``scores``, the threshold of each, and ``pixels``; None where there are too few
+        pixels for two rates.
+    """
+    pixels = len(logits)
+    rates = [rate for rate in UNKNOWN_RATES if rate * pixels >= 1]
+    if len(rates) < 2:
+        return None
+    # no more than the rate lies above
+    scores = np.quantile(energy(logits), 1 - np.array(rates), method="higher")
+    return {"score": "energy", "rates": rates, "scores": scores.tolist(), "pixels": pixels}
 
 
 def auxiliary_epochs(epochs: int) -> int:

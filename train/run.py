@@ -38,6 +38,7 @@ from hyperline.train.confidence import (
     divide_logits,
     held_out_temperature,
     labels_and_confidence,
+    unknown_scores,
 )
 from hyperline.train.models import make_network, network_config, network_name
 from hyperline.train.network import MULTIPLE, Network, NetworkConfig
@@ -143,7 +144,9 @@ def train_run(
 
         held = held_out_temperature(strips, model, config, block_lines, on_later_epoch)
         divide_logits(network, held.temperature)
-    offline, streamed = (_judge(network, scene, split, lines) for lines in (whole, block_lines))
+    after = predict_logits(network, scene, block_lines)
+    offline, streamed = _judge(split, predict_logits(network, scene, whole)), _judge(split, after)
+    unknown = unknown_scores(after[(split.test > 0) & ~np.isnan(after[..., 0])])
     record |= {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(time.perf_counter() - began, 1),
@@ -156,6 +159,7 @@ def train_run(
             "ece_before": _reliability(split.test, before).ece,
             "ece_after": streamed["ece"],
             "block_lines": block_lines,
+            "unknown": unknown,
         },
         "history": state.history,
     }
@@ -169,9 +173,8 @@ def train_run(
     return TrainedRun(out, network, record)
 
 
-def _judge(network: Network, scene: Scene, split: Split, block_lines: int) -> dict[str, Any]:
-    logits = predict_logits(network, scene, block_lines)
-    metrics = Metrics.from_maps(split.test, labels_and_confidence(logits)[0], network.config.classes)
+def _judge(split: Split, logits: NDArray[np.float32]) -> dict[str, Any]:
+    metrics = Metrics.from_maps(split.test, labels_and_confidence(logits)[0], logits.shape[-1])
     return metrics.as_dict() | {"ece": _reliability(split.test, logits).ece}
 
 

@@ -74,11 +74,13 @@ class UnknownScore(Frozen):
     """From which score on a pixel is unlike anything trained on, by the rate at which known pixels are called so.
 
     Attributes:
+        score: ``energy``, -log Σ exp(logit).
         rates: of known pixels, rising; the first is the lowest that the pixels could tell.
         scores: threshold of each rate, falling.
         pixels: known pixels, labelled and not trained on, that the scores are of.
     """
 
+    score: Literal["energy"]
     rates: Annotated[tuple[Fraction, ...], Field(min_length=2, max_length=64)]
     scores: tuple[float, ...]
     pixels: int = Field(ge=1)
@@ -102,12 +104,14 @@ class Confidence(Frozen):
         held_out_pixels: labels that it was fitted on; 0 where none was fitted.
         ece_before: expected calibration error without the temperature, on the labelled pixels not trained on,
             streamed; ece_after: with it.
+        unknown: None where there were too few pixels to tell.
     """
 
     temperature: float = Field(gt=0)
     held_out_pixels: int = Field(ge=0)
     ece_before: Fraction
     ece_after: Fraction
+    unknown: UnknownScore | None
 
 
 class Card(Document):

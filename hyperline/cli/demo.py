@@ -76,7 +76,7 @@ def demo(out: Path, scene_spec: str, epochs: int | None, seed: int, rate: float,
             overwrite=True,
             on_progress=lambda received: progress.update(task, completed=received),
         )
-    picture = draw(out / "strip", scene, bundle, summary, console)
+    picture = draw(out / "strip", scene, bundle.card, summary, console)
     latency = summary.latency_ms
     assert latency is not None and summary.accuracy is not None
     click.echo(

@@ -21,7 +21,7 @@ from hyperline.cli.options import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hyperline.bundle import Bundle
+    from hyperline.bundle import Bundle, Card
     from hyperline.runtime.ring import Policy
     from hyperline.runtime.sources.gige import GigeSource
     from hyperline.runtime.sources.wire import WireSource
@@ -112,6 +112,13 @@ if TYPE_CHECKING:
 @click.option(
     "--feed/--no-feed", default=True, show_default=True, help="Keep the latest lines in memory for hyperline view."
 )
+@click.option(
+    "--unknown",
+    metavar="RATE",
+    type=click.FloatRange(min=0, max=1, min_open=True, max_open=True),
+    help="Give pixels unlike anything trained on a class of their own; RATE of the known ones may be taken for such, "
+    "0.05 for one (docs/confidence.md).",
+)
 @click.option("--geotiff", is_flag=True, help="Write classes.tif at the end of the strip.")
 @click.option("--picture/--no-picture", default=True, show_default=True, help="Draw the class map beside the scene.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
@@ -137,6 +144,7 @@ def run(
     link_specs: tuple[str, ...],
     downlink: str | None,
     feed: bool,
+    unknown: float | None,
     geotiff: bool,
     picture: bool,
     as_json: bool,
@@ -169,10 +177,15 @@ def run(
     from hyperline.runtime.sources.wire import WireSource
     from hyperline.runtime.spectra import SPECTRA
     from hyperline.runtime.strip import SUMMARY, run_strip
+    from hyperline.runtime.unknown import card_of_map, unknown_threshold
     from hyperline.splits import held_out
 
     console = stderr()
     bundle = read_bundle(bundle_file)
+    card = bundle.card
+    if unknown is not None:
+        unknown_threshold(card, unknown)
+        card = card_of_map(card)
     if is_wire(source_spec):
         console.print(f"waiting for a sender at {source_spec}")
     elif is_gige(source_spec):
@@ -203,7 +216,7 @@ def run(
     if link_specs or events or downlink:
         from hyperline.runtime.links import Links
 
-        make_links = partial(Links, link_specs, bundle.card, samples, events=events, downlink=downlink)
+        make_links = partial(Links, link_specs, card, samples, events=events, downlink=downlink)
     with progress_bar(console) as progress:
         task = progress.add_task(f"lines of {source.name}", total=source.lines)
         summary = run_strip(
@@ -219,13 +232,14 @@ def run(
             options=LoopOptions(
                 policy=policy, ring_lines=ring, max_gap=max_gap, guards=guards, self_test_every=self_test_every
             ),
+            unknown=unknown,
             make_links=make_links,
             feed=feed,
             on_progress=lambda received: progress.update(task, completed=received),
         )
     written = [out / name for name in (*FILES, SPECTRA, SUMMARY) if (out / name).exists()]
     if picture and summary.lines and scene is not None:  # nobody keeps the lines of a wire
-        drawn = draw(out, scene, bundle, summary, console, correction)
+        drawn = draw(out, scene, card, summary, console, correction)
         written += [drawn] if drawn else []
     if geotiff and summary.lines:
         from hyperline.runtime.sinks import classes_geotiff
@@ -293,7 +307,7 @@ def _comparable(scene: Scene, bundle: Bundle, explicit: bool, console: Console) 
 def draw(
     out: Path,
     scene: Scene,
-    bundle: Bundle,
+    card: Card,
     summary: RunSummary,
     console: Console,
     correction: SensorCorrection | None = None,
@@ -312,7 +326,7 @@ def draw(
 
     lines = min(summary.lines, scene.lines)
     shape = (lines, summary.samples)
-    bands = list(bundle.card.composite_bands)
+    bands = list(card.composite_bands)
     cube, truth = scene.cube[:lines], None if scene.labels is None else scene.labels[:lines]
     if correction is not None:  # raw counts make the same picture
         bands = correction.used[:: correction.bin][bands].tolist()
@@ -327,7 +341,7 @@ def draw(
             out / PICTURE,
             composite,
             np.memmap(out / "classes.img", np.uint8, "r", shape=shape),
-            class_names=bundle.card.class_names,
+            class_names=card.class_names,
             truth=truth,
             confidence=np.memmap(out / "confidence.img", "<f4", "r", shape=shape) if truth is None else None,
             title=f"{scene.name}, classified in blocks of {summary.block_lines} lines: "
@@ -356,6 +370,11 @@ def _report(summary: RunSummary, own: bool, written: list[Path]) -> None:
         click.echo(
             f"on {accuracy.pixels} labelled pixels{' not trained on' if own else ''}: OA {percent(accuracy.oa)}, "
             f"AA {percent(accuracy.aa)}, kappa {accuracy.kappa:.4f}"
+        )
+    if summary.unknown:
+        click.echo(
+            f"{summary.unknown['pixels']} pixels are unknown, unlike anything trained on; of known pixels at most "
+            f"{percent(summary.unknown['rate'])} should be"
         )
     for count, what in (
         (summary.dropped, "lines dropped"),

@@ -134,6 +134,7 @@ class Summary(_Document):
     source_counters: dict[Words, Any] = {}
     counters: dict[Words, Count] = {}
     links: dict[Words, Any] | None = None
+    unknown: dict[Words, Any] | None = None
     oa: Fraction | None = None
     aa: Fraction | None = None
     kappa: float | None = None

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperline.bundle import Bundle, read_bundle
+from hyperline.classes import UNKNOWN
 from hyperline.errors import InputError
 from hyperline.metrics import Metrics, confusion_matrix
 from hyperline.report.documents import (
@@ -90,6 +91,11 @@ class Inputs:
     class_names: tuple[str, ...] = ()
     sources: tuple[Source, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def map_names(self) -> tuple[str, ...]:
+        """Name of class 1, 2, … of the strip's map, which may hold the unknown besides."""
+        return (*self.class_names, UNKNOWN) if self.strip and self.strip.unknown else self.class_names
 
 
 def read_inputs(
@@ -245,5 +251,8 @@ def _score(strip: Strip, truth: Truth, classes: int) -> Metrics | None:
     step = max(1, _CHUNK_PIXELS // strip.samples)
     for first in range(0, strip.lines, step):
         stop = min(first + step, strip.lines)
-        confusion += confusion_matrix(truth.judged[first:stop], strip.classes.read(first, stop)[..., 0], classes)
+        labels = strip.classes.read(first, stop)[..., 0]
+        if strip.unknown:
+            labels = np.where(labels > classes, 0, labels)
+        confusion += confusion_matrix(truth.judged[first:stop], labels, classes)
     return Metrics.from_confusion(confusion) if confusion.any() else None

@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from hyperline.classes import all_names
+from hyperline.classes import UNKNOWN, all_names
 from hyperline.errors import InputError
 from hyperline.report.documents import Spectra, Summary, read_document
 from hyperline.scenes.envi import map_cube
@@ -59,7 +59,8 @@ class Strip:
         quicklook: (line, sample, 3) uint8 red, green, blue; 0 where nothing was measured.
         experts: (block, expert, scale) float32 gate weights, the finest scale first.
         spectra: of each class.
-        class_names: name of class 1, 2, …, as the class map's header has them.
+        class_names: name of class 1, 2, …, as the class map's header has them, the unknown left out.
+        unknown: whether the map has one class more, of pixels that are unknown.
         lines, samples: that all of the maps have.
     """
 
@@ -72,6 +73,7 @@ class Strip:
     experts: Raster | None
     spectra: Spectra | None
     class_names: tuple[str, ...]
+    unknown: bool
     lines: int
     samples: int
 
@@ -112,18 +114,22 @@ def read_strip(folder: Path) -> Strip:
             f"{experts.header.path}: {of_block} experts at {scales} scales for {blocks} blocks cannot be of a strip of "
             f"{classes.shape[0]} lines"
         )
-    summary = folder / "summary.json"
+    path = folder / "summary.json"
+    summary = read_document(Summary, path, "the summary of a strip") if path.exists() else None
+    # A strip that is being flown has no summary yet.
+    unknown = number > 1 and names[-1:] == (UNKNOWN,) and (summary is None or summary.unknown is not None)
     spectra = folder / "spectra.json"
     return Strip(
         folder,
-        read_document(Summary, summary, "the summary of a strip") if summary.exists() else None,
+        summary,
         classes,
         maps["confidence"],
         maps["uncertainty"],
         maps["quicklook"],
         experts,
         read_document(Spectra, spectra, "the spectra of a strip") if spectra.exists() else None,
-        all_names(names, number),
+        all_names(names, number - unknown),
+        unknown,
         lines,
         samples,
     )

@@ -112,7 +112,7 @@ def thin(strip: Strip, truth: NDArray[np.uint8] | None, layout: Layout) -> Thinn
     Raises:
         InputError: a map holds a class that its header does not know, or the truth does.
     """
-    classes = len(strip.class_names)
+    classes = len(strip.class_names) + strip.unknown
     shape = (layout.rows, layout.columns)
     small = {
         name: np.zeros(shape + (() if bands == 1 else (bands,)), np.uint8)

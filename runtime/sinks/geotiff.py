@@ -13,7 +13,7 @@ import numpy as np
 
 from hyperline.disk import disk_errors
 from hyperline.errors import InputError, require
-from hyperline.pictures import class_colours
+from hyperline.pictures import map_colours
 from hyperline.scenes.envi_header import EnviHeader, find_data, read_header
 
 _TILE = 256
@@ -49,7 +49,7 @@ def classes_geotiff(folder: Path, source: Path | None = None, bin_samples: int =
     place = _place(rasterio, source, header, bin_samples) if source else {}
     path, draft = folder / NAME, folder / f".{NAME}.part"
     colours = {0: (0, 0, 0)} | {
-        number: tuple(colour) for number, colour in enumerate(class_colours(len(names) - 1).tolist(), start=1)
+        number: tuple(colour) for number, colour in enumerate(map_colours(names[1:]).tolist(), start=1)
     }
     try:
         with warnings.catch_warnings(), disk_errors(path):

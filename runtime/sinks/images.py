@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hyperline.bundle.card import Card
-from hyperline.pictures import class_colours
+from hyperline.pictures import map_colours
 from hyperline.runtime.engines import Outputs
 from hyperline.runtime.records import IMAGES
 
@@ -58,7 +58,7 @@ def map_forms(samples: int, class_names: Sequence[str]) -> tuple[ImageForm, ...]
         class_names: name of class 1, 2, ….
     """
     names = ["no class", *(" ".join(name.translate(_PLAIN).split()) for name in class_names)]
-    colours = [0, 0, 0, *class_colours(len(class_names)).ravel().tolist()]
+    colours = [0, 0, 0, *map_colours(class_names).ravel().tolist()]
     classes = (
         f"band names = {{class}}\nclasses = {len(names)}\nclass names = {{{', '.join(names)}}}\n"
         f"class lookup = {{{', '.join(map(str, colours))}}}\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperline.errors import InputError
-from hyperline.pictures import class_colours
+from hyperline.pictures import map_colours
 from hyperline.runtime.feed import FeedReader, Lines
 from hyperline.runtime.view.maps import StripMaps
 
@@ -155,7 +155,7 @@ class ReplayedStrip(Strip):
             "samples": self._maps.samples,
             "wavelengths_nm": spectra.get("wavelengths_nm"),
             "class_names": names,
-            "colours": [[0, 0, 0], *class_colours(max(len(names) - 1, 0)).tolist()],
+            "colours": [[0, 0, 0], *map_colours(names[1:]).tolist()],
             "first_line": 0,
             "ring_lines": 0,
             "spectra_step": 0,

@@ -13,7 +13,15 @@ from torch import nn
 from hyperline.errors import InputError
 from hyperline.scenes import Scene
 from hyperline.splits import random_split
-from hyperline.train.confidence import answer_layer, divide_logits, fit_temperature, hold_out, labels_and_confidence
+from hyperline.train.confidence import (
+    answer_layer,
+    divide_logits,
+    energy,
+    fit_temperature,
+    hold_out,
+    labels_and_confidence,
+    unknown_scores,
+)
 from hyperline.train.models import NETWORKS, make_network, network_config
 from hyperline.train.network import Prediction
 from hyperline.train.run import load_run, train_run
@@ -99,6 +107,26 @@ def test_pixels_without_a_measurement_have_neither_class_nor_confidence() -> Non
     labels, confidence = labels_and_confidence(logits)
     assert labels.tolist() == [2, 0]
     assert confidence.tolist() == pytest.approx([0.75, 0])
+
+
+def test_the_table_of_the_unknown_holds_the_rate_on_the_pixels_that_it_is_of_and_on_others_like_them() -> None:
+    rng = np.random.default_rng(0)
+    logits, others = 3 * rng.normal(size=(2, 20_000, 4)).astype(np.float32)
+    assert energy(logits[:3]) == pytest.approx([-np.log(np.exp(row).sum()) for row in logits[:3].astype(float)])
+    table = unknown_scores(logits)
+    assert table is not None
+    assert table["pixels"] == 20_000
+    for rate, score in zip(table["rates"], table["scores"], strict=True):
+        assert rate - 1e-3 <= (energy(logits) > score).mean() <= rate
+        assert (energy(others) > score).mean() == pytest.approx(rate, abs=0.01)
+    assert table["rates"][0] == 0.001
+
+
+def test_few_pixels_know_no_rare_rates_and_nine_none_at_all() -> None:
+    table = unknown_scores(np.eye(4)[np.arange(60) % 4])
+    assert table is not None
+    assert table["rates"] == [0.02, 0.05, 0.1, 0.2]
+    assert unknown_scores(np.zeros((9, 4))) is None
 
 
 @pytest.fixture(scope="module")

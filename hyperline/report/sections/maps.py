@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperline.pictures import class_colours
+from hyperline.pictures import map_colours
 from hyperline.report.chart import Axis, Tick
 from hyperline.report.inputs import Inputs
 from hyperline.report.picture import NO_CLASS, css_colour, data_url, ramp, value_palette
@@ -103,7 +103,7 @@ def make(inputs: Inputs) -> Maps | None:
     names = [name for name, one in held.items() if one is not None]
     layout = lay_out(strip.lines, strip.samples, len(names))
     small = thin(strip, truth, layout)
-    palette = np.concatenate([np.array([NO_CLASS], np.uint8), class_colours(len(inputs.class_names))])
+    palette = np.concatenate([np.array([NO_CLASS], np.uint8), map_colours(inputs.map_names)])
     pictures = {name: getattr(small, name) for name in names}
     if small.composite is not None:
         pictures["composite"] = stretched(small.composite)
@@ -116,9 +116,9 @@ def make(inputs: Inputs) -> Maps | None:
     return Maps(
         layout,
         segments,
-        tuple(_legend(inputs.class_names, palette, small)),
+        tuple(_legend(inputs.map_names, palette, small)),
         tuple(map(css_colour, ramp(12))),
-        not layout.sideways and len(inputs.class_names) <= _MOST_BESIDE,
+        not layout.sideways and len(inputs.map_names) <= _MOST_BESIDE,
         bool({"confidence", "uncertainty"} & set(names)),
         truth is not None,
         _caption(layout),

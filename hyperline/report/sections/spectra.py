@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperline.pictures import class_colours
+from hyperline.classes import all_names
+from hyperline.pictures import map_colours
 from hyperline.report.chart import Axis, Chart, area, line, linear
 from hyperline.report.documents import ClassSpectrum, Spectra
 from hyperline.report.inputs import Inputs
@@ -44,7 +45,8 @@ def make(inputs: Inputs) -> SpectraCharts | None:
         return None
     seen = [one for one in spectra.classes if one.pixels and one.mean]
     unseen = tuple(one.name for one in spectra.classes if not one.pixels)
-    colours = class_colours(max([len(inputs.class_names), *(one.id for one in spectra.classes)], default=0))
+    classes = max([len(inputs.map_names), *(one.id for one in spectra.classes)])
+    colours = map_colours(all_names(inputs.map_names, classes))
     caption = (
         "From the lines as the model saw them, one of every few blocks; all classes on one scale. The curve is the "
         "mean, the coloured band one standard deviation to either side."
