@@ -10,7 +10,6 @@ themselves: no temperature can do better. ECE in points, of 15 bins, on the pixe
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,59 +20,69 @@ from numpy.typing import NDArray
 from hyperline.metrics import Reliability
 from hyperline.scenes import Scene, read_scene
 from hyperline.splits import Split, make_split
-from hyperline.train.confidence import fit_temperature, hold_out
+from hyperline.train.confidence import fit_temperature, hold_out, labels_and_confidence
 from hyperline.train.models import network_config
+from hyperline.train.network import Network
 from hyperline.train.trainer import TrainConfig, predict_logits, start, train
 
 # scene, split, labels a class
 TASKS = (
-    ("jasper_ridge/jasper_ridge.npz", "random", 15),
-    ("salinas_a/salinas_a.npz", "random", 5),
     ("jasper_ridge/jasper_ridge.npz", "blocks", 15),
+    ("salinas_a/salinas_a.npz", "random", 5),
+    ("jasper_ridge/jasper_ridge.npz", "random", 15),
     ("salinas_a/salinas_a.npz", "blocks", 15),
 )
 BLOCK_LINES = 8
 EPOCHS = 60
 # name: epochs of the auxiliary training, folds
-WAYS = {"60 epochs": (60, 1), "30 epochs": (30, 1), "60 epochs, 2 folds": (60, 2)}
-Logits = NDArray[np.floating]
+WAYS = {"60 epochs": (60, 1), "30 epochs": (30, 1), "30 epochs, 2 folds": (30, 2)}
+Logits = NDArray[Any]
 
 
-def measure(scene: Scene, split: Split, seed: int) -> dict[str, Any]:
-    """Return temperature and calibration error of every way, offline too."""
+def train_all(scene: Scene, split: Split, seed: int) -> dict[str, Logits]:
+    """Return the logits of the pixels that judge, ``streamed`` and ``offline``, and those held out by each training."""
     config = TrainConfig(seed=seed, threads=1, epochs=EPOCHS)
     assert scene.labels is not None
     model = network_config("mambamoe", bands=scene.bands, classes=int(scene.labels.max()))
 
-    def logits(epochs: int, seen: NDArray[np.uint8]) -> tuple[Logits, Logits]:
+    def trained(epochs: int, seen: NDArray[np.uint8]) -> Network:
         few = replace(config, epochs=epochs)
-        network = train(start(scene, model, few), scene, replace(split, train=seen), few)
-        return predict_logits(network, scene, BLOCK_LINES), predict_logits(network, scene)
+        return train(start(scene, model, few), scene, replace(split, train=seen), few)
 
-    streamed, offline = logits(EPOCHS, split.train)
-    judged = split.test > 0
-    temperatures = {"none": 1.0, "best": fit_temperature(streamed[judged], split.test[judged])}
-    folds: dict[tuple[int, int], tuple[Logits, NDArray[np.uint8]]] = {}
-    for name, (epochs, count) in WAYS.items():
-        for fold in range(count):
-            if (epochs, fold) not in folds:
-                seen, held = hold_out(split.train, seed, fold)
-                folds[epochs, fold] = logits(epochs, seen)[0][held > 0], held[held > 0]
-        parts = [folds[epochs, fold] for fold in range(count)]
-        temperatures[name] = fit_temperature(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    network, judged = trained(EPOCHS, split.train), split.test > 0
+    found = {
+        "labels": split.test[judged],
+        "streamed": predict_logits(network, scene, BLOCK_LINES)[judged],
+        "offline": predict_logits(network, scene)[judged],
+    }
+    for epochs, fold in sorted({(epochs, fold) for epochs, folds in WAYS.values() for fold in range(folds)}):
+        seen, held = hold_out(split.train, seed, fold)
+        found[f"held labels {epochs} {fold}"] = held[held > 0]
+        found[f"held {epochs} {fold}"] = predict_logits(trained(epochs, seen), scene, BLOCK_LINES)[held > 0]
+    return found
+
+
+def judge(found: dict[str, Logits]) -> dict[str, dict[str, float]]:
+    """Return temperature and calibration error of every way, offline too."""
+    temperatures = {"none": 1.0, "best": fit_temperature(found["streamed"], found["labels"])}
+    for name, (epochs, folds) in WAYS.items():
+        held, labels = (
+            np.concatenate([found[f"{what} {epochs} {fold}"] for fold in range(folds)])
+            for what in ("held", "held labels")
+        )
+        temperatures[name] = fit_temperature(held, labels)
     return {
         name: {
             "temperature": temperature,
-            "ece": _ece(streamed / temperature, split.test),
-            "ece_offline": _ece(offline / temperature, split.test),
+            "ece": _ece(found["streamed"] / temperature, found["labels"]),
+            "ece_offline": _ece(found["offline"] / temperature, found["labels"]),
         }
         for name, temperature in temperatures.items()
     }
 
 
-def _ece(logits: Logits, truth: NDArray[np.uint8]) -> float:
-    odds = np.exp(logits - logits.max(-1, keepdims=True))
-    return Reliability.from_maps(truth, logits.argmax(-1) + 1, odds.max(-1) / odds.sum(-1)).ece
+def _ece(logits: Logits, truth: Logits) -> float:
+    return Reliability.from_maps(truth, *labels_and_confidence(logits)).ece
 
 
 def main() -> None:
@@ -87,14 +96,14 @@ def main() -> None:
     results: dict[str, list[dict[str, Any]]] = {}
     for seed in range(options.seeds):
         for name, kind, labels in TASKS:
-            file = options.cache / f"{Path(name).stem}-{kind}-{labels}-{seed}.json"
+            file = options.cache / f"{Path(name).stem}-{kind}-{labels}-{seed}.npz"
             if not file.exists():
                 scene = read_scene(str(options.data / name))
                 assert scene.labels is not None
                 split = make_split(kind, scene.labels, labels, seed, scene.class_names)  # type: ignore[arg-type]
-                file.write_text(json.dumps(measure(scene, split, seed)))
+                np.savez(file, **train_all(scene, split, seed))  # type: ignore[arg-type]
                 print(f"{file.stem} done", flush=True)
-            results.setdefault(f"{Path(name).stem}, {kind}, {labels}", []).append(json.loads(file.read_text()))
+            results.setdefault(f"{Path(name).stem}, {kind}, {labels}", []).append(judge(dict(np.load(file))))
     ways = list(next(iter(results.values()))[0])
     print("| ECE streamed (temperature) | " + " | ".join(ways) + " |")
     print("|---" + "|--:" * len(ways) + "|")

@@ -3,10 +3,12 @@
     python bench/unknown.py --data ../shared/data [--seeds 5] [--out docs/results/unknown]
 
 One class at a time is left out of the training of the network; then every pixel of it that carries a label is unknown,
-and the labelled pixels of the others that were not trained on are known. Streamed in blocks of 8 lines. ``max``,
-``entropy`` and ``energy`` follow from the logits, which every graph gives; ``feature distance`` is the least Mahalanobis
-distance of what the last layer sees to the mean of a class (Lee et al. 2018, arXiv 1807.03888), with a covariance that
-is shrunk; ``spectral distance`` is the same of the noise-whitened components; ``spectral residual`` is what the kept noise-whitened components leave of the spectrum, in units of noise.
+and the labelled pixels of the others that were not trained on are known. Streamed in blocks of 8 lines.
+
+``max`` (of the softmax), ``entropy`` and ``energy`` follow from the logits, which every graph gives. ``feature
+distance`` is the least Mahalanobis distance of what the last layer sees to the mean of a class (Lee et al. 2018, arXiv
+1807.03888), with a covariance that is shrunk; ``spectral distance`` is the same of the noise-whitened components;
+``spectral residual`` is what the kept components leave of the spectrum, in units of noise.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Pixels unlike anything that the model was trained on: a class of their own in the map, beyond the model's.
 
-Source: Liu et al. (2020), Energy-based out-of-distribution detection, arXiv 2010.03759: the energy, -log Σ exp(logit), is
-high where no class is claimed with any force. It needs no output that graphs do not have.
+Source: Liu et al. (2020), Energy-based out-of-distribution detection, arXiv 2010.03759: the energy, -log Σ exp(logit),
+is high where no class is claimed with any force. It needs no output that graphs do not have.
 """
 
 from __future__ import annotations

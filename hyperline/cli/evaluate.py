@@ -161,10 +161,14 @@ def _of_bundle(
             np.fromfile(Path(out) / f"{name}.img", dtype).reshape(scene.lines, scene.samples)
             for name, dtype in (("classes", "<u1"), ("confidence", "<f4"))
         )
-    return class_map, confidence, {
-        "block_lines": bundle.card.block_lines,
-        "engine": engine,
-        "precision": precision,
-        "training": bundle.card.training,
-        "class_names": bundle.card.class_names,
-    }
+    return (
+        class_map,
+        confidence,
+        {
+            "block_lines": bundle.card.block_lines,
+            "engine": engine,
+            "precision": precision,
+            "training": bundle.card.training,
+            "class_names": bundle.card.class_names,
+        },
+    )
