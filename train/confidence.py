@@ -24,15 +24,13 @@ from hyperline.train.trainer import OnEpoch, Strips, TrainConfig, predict_logits
 # One label of so many is held out, of every class that has at least _FEWEST.
 HELD_OUT_OF = 5
 _FEWEST = 3
-# Of the epochs; more did not help (bench/tuning.md).
+# Of the epochs: bench/confidence.py has what half and all of them give.
 AUXILIARY_SHARE = 0.5
 _TEMPERATURES = np.geomspace(0.1, 10, 1001)
 # Standard deviation of the logarithm of the temperature before a label was seen.
 _EXPECTED = 0.5
-# Of the epochs; more did not help (bench/tuning.md).
-AUXILIARY_SHARE = 0.5
-
-_LOWEST, _HIGHEST = 0.1, 10.0
+# Of known pixels that may be called unknown.
+UNKNOWN_RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
 def hold_out(train: NDArray[np.uint8], seed: int, fold: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -180,10 +178,6 @@ def held_out_temperature(
     if not truth.size:
         return HeldOut(1.0, 0, shorter.epochs)
     return HeldOut(fit_temperature(np.concatenate(answers), truth), truth.size, shorter.epochs)
-
-
-# Of known pixels that may be called unknown.
-UNKNOWN_RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
 def energy(logits: NDArray[np.floating]) -> NDArray[np.float64]:
