@@ -111,7 +111,7 @@ def answer_layer(network: Network) -> nn.Module:
                 return module
     raise InputError(
         f"the logits of {type(network).__name__} are in proportion to no layer of it, and no temperature can be given "
-        "to it; train with --no-temperature"
+        "to it; train without --temperature"
     )
 
 

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--temperature/--no-temperature",
-    default=True,
+    default=False,
     show_default=True,
     help="Fit a temperature by an auxiliary training of half as many epochs, so that confidence says how often a label "
     "is right (docs/confidence.md).",
@@ -103,8 +103,9 @@ def train(
         )
     confidence = run.record["confidence"]
     click.echo(
-        f"confidence: off by {percent(confidence['ece_after'])} (ECE) at temperature {confidence['temperature']:.2f}, "
-        f"which {confidence['held_out_pixels']} held-out labels gave; without it by {percent(confidence['ece_before'])}"
+        f"confidence: off by {percent(confidence['ece_after'])} (ECE), at temperature "
+        f"{confidence['temperature']:.2f} of {confidence['held_out_pixels']} held-out labels; by "
+        f"{percent(confidence['ece_before'])} without a temperature"
     )
     click.echo(f"wrote {out} ({', '.join(sorted(path.name for path in out.iterdir()))})")
 
@@ -123,7 +124,7 @@ def train_scene(
     block_lines: str | int = "dynamic",
     ugcl: str = "corrected",
     spectral_expert: bool = True,
-    temperature: bool = True,
+    temperature: bool = False,
     tile: int | None = None,
     invalid: str = "refuse",
     threads: int | None = None,

@@ -196,3 +196,12 @@ def test_the_self_test_is_repeated_as_often_as_asked(
     code, out, _ = run(npz, "--json", *options)
     assert code == 0
     assert tests <= json.loads(out)["counters"]["self_tests"] <= max(tests, 3 * (tests > 1))
+
+
+def test_a_bundle_that_cannot_tell_the_unknown_is_refused_before_the_first_line(
+    run: Run, npz: Path, tmp_path: Path
+) -> None:
+    code, out, err = run(npz, "--unknown", 0.05)
+    assert (code, out) == (2, "")
+    assert "does not say from which score on a pixel is unknown" in err
+    assert not (tmp_path / "run").exists()

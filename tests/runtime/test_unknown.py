@@ -13,6 +13,8 @@ import spectral
 from hyperline.bundle import Bundle, Confidence, encode_golden, write_bundle
 from hyperline.bundle.card import UnknownScore
 from hyperline.errors import InputError
+from hyperline.report.inputs import read_inputs
+from hyperline.report.sections import maps
 from hyperline.runtime.engines import Outputs
 from hyperline.runtime.links import Links
 from hyperline.runtime.sources.files import SceneSource
@@ -97,6 +99,19 @@ def test_the_map_names_the_unknown_after_the_models_classes_in_grey(told: Bundle
     spectra = json.loads((tmp_path / "unknown" / "spectra.json").read_text())["classes"]
     assert spectra[-1]["name"] == "unknown"
     assert plain.max() <= 4
+
+
+def test_the_report_shows_the_unknown_and_judges_the_models_classes(told: Bundle, scene: Scene, tmp_path: Path) -> None:
+    _, labels = flown(told, replace(scene, labels=None), tmp_path / "run", unknown=0.5)
+    truth = tmp_path / "truth.npy"
+    np.save(truth, scene.labels)
+    inputs = read_inputs(tmp_path / "run", bundle=told.path, truth=str(truth))
+    assert inputs.class_names == told.card.class_names
+    drawn = maps.make(inputs)
+    assert drawn is not None
+    assert (drawn.legend[-1].name, drawn.legend[-1].colour) == ("unknown", "#969696")
+    assert inputs.scored is not None and scene.labels is not None
+    assert sum(row[-1] for row in inputs.scored.confusion) == ((labels == 5) | (labels == 0))[scene.labels > 0].sum()
 
 
 def test_an_unknown_pixel_of_the_truth_counts_as_one_without_a_class(told: Bundle, scene: Scene, tmp_path) -> None:
