@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -47,7 +47,7 @@ class Parity:
         max_state_difference: largest difference of a carried value after the last block, relative to the value
             where that is above 1.
         max_uncertainty_difference: largest difference of a valid pixel's uncertainty.
-        max_expert_difference: largest difference of a weight that a router gives an expert.
+        max_expert_difference: largest difference of a weight that a router gives an expert; None without routers.
         equal_labels: fraction of the valid pixels given the same label.
         pixels: valid pixels compared, each way of running the graph on its own.
     """
@@ -55,13 +55,13 @@ class Parity:
     max_logit_difference: float
     max_state_difference: float
     max_uncertainty_difference: float
-    max_expert_difference: float
+    max_expert_difference: float | None
     equal_labels: float
     pixels: int
 
     def as_dict(self) -> dict[str, float]:
         """Return plain numbers for the card."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,14 @@ class Answer:
         labels: (line, sample) uint8, 0 where not valid.
         logits: (line, sample, class) float32.
         uncertainty: (line, sample) float32, 0 where not valid.
-        experts: (block, scale, expert) float32, the weights that the routers give.
+        experts: (block, scale, expert) float32, the weights that the routers give; None without routers.
         state: carried tensors after the last block, by the names of the network's `state_specs`.
     """
 
     labels: NDArray[np.uint8]
     logits: NDArray[np.float32]
     uncertainty: NDArray[np.float32]
-    experts: NDArray[np.float32]
+    experts: NDArray[np.float32] | None
     state: Mapping[str, NDArray[np.float32]]
 
 
@@ -116,7 +116,7 @@ def check_parity(network: Network, model: bytes, excerpt: Excerpt, block_lines: 
     expected = [classify(network, part.lines, part.valid, block_lines, state) for part, state in runs]
     try:
         pairs = [
-            (answer, _stream(network, session, part, block_lines, state))
+            (answer, _stream(network, session, part, block_lines, state, answer.experts is not None))
             for session in _sessions(model)
             for answer, (part, state) in zip(expected, runs, strict=True)
         ]
@@ -126,20 +126,16 @@ def check_parity(network: Network, model: bytes, excerpt: Excerpt, block_lines: 
     valid = [expected.labels != 0 for expected, _ in pairs]
     pixels = sum(int(mask.sum()) for mask in valid)
     equal = sum(int((a.labels == e.labels)[mask].sum()) for (e, a), mask in zip(pairs, valid, strict=True))
+    experts = [np.abs(a.experts - e.experts) for e, a in pairs if e.experts is not None and a.experts is not None]
     parity = Parity(
-        # np.max, because max() would lose a NaN
-        max_logit_difference=float(np.max([np.abs(a.logits - e.logits).max() for e, a in pairs])),
-        max_state_difference=float(
-            np.max(
-                [
-                    np.max(np.abs(actual.state[name] - array) / np.maximum(np.abs(array), 1))
-                    for expected, actual in pairs
-                    for name, array in expected.state.items()
-                ]
-            )
+        max_logit_difference=_largest(np.abs(a.logits - e.logits) for e, a in pairs),
+        max_state_difference=_largest(
+            np.abs(actual.state[name] - array) / np.maximum(np.abs(array), 1)
+            for expected, actual in pairs
+            for name, array in expected.state.items()
         ),
-        max_uncertainty_difference=float(np.max([np.abs(a.uncertainty - e.uncertainty).max() for e, a in pairs])),
-        max_expert_difference=float(np.max([np.abs(a.experts - e.experts).max() for e, a in pairs])),
+        max_uncertainty_difference=_largest(np.abs(a.uncertainty - e.uncertainty) for e, a in pairs),
+        max_expert_difference=_largest(experts) if experts else None,
         equal_labels=equal / max(pixels, 1),  # nothing compared is no proof
         pixels=pixels,
     )
@@ -148,19 +144,24 @@ def check_parity(network: Network, model: bytes, excerpt: Excerpt, block_lines: 
         parity.max_logit_difference <= MAX_LOGIT_DIFFERENCE
         and parity.max_state_difference <= MAX_STATE_DIFFERENCE
         and parity.max_uncertainty_difference <= MAX_SHARE_DIFFERENCE
-        and parity.max_expert_difference <= MAX_SHARE_DIFFERENCE
+        and (parity.max_expert_difference is None or parity.max_expert_difference <= MAX_SHARE_DIFFERENCE)
         and parity.equal_labels >= MIN_EQUAL_LABELS
     ):
         raise HyperlineError(
             f"the exported graph differs from the trained network: logits by up to "
             f"{parity.max_logit_difference:.3g} (allowed {MAX_LOGIT_DIFFERENCE:g}), states by up to "
             f"{parity.max_state_difference:.3g} (allowed {MAX_STATE_DIFFERENCE:g}), uncertainties by up to "
-            f"{parity.max_uncertainty_difference:.3g} and experts' weights by up to {parity.max_expert_difference:.3g} "
-            f"(allowed {MAX_SHARE_DIFFERENCE:g}), labels equal on "
+            f"{parity.max_uncertainty_difference:.3g} and experts' weights by up to "
+            f"{parity.max_expert_difference or 0:.3g} (allowed {MAX_SHARE_DIFFERENCE:g}), labels equal on "
             f"{parity.equal_labels:.4%} of {pixels} pixels (at least {MIN_EQUAL_LABELS:.2%}); no bundle was "
             "written. Please report this with the versions of torch, onnx and onnxruntime"
         )
     return parity
+
+
+def _largest(differences: Iterable[NDArray[np.float32]]) -> float:
+    """Return the largest of some arrays of absolute differences, 0 for none; a NaN is kept, as max() would not."""
+    return float(np.max([0.0, *(one.max() for one in differences)]))
 
 
 def _sessions(model: bytes) -> Iterator[onnxruntime.InferenceSession]:
@@ -197,8 +198,9 @@ def classify(
         uncertain = torch.where(torch.from_numpy(valid), uncertainty(prediction.logits[0]), 0.0)
     logits: NDArray[np.float32] = prediction.logits[0].numpy()
     labels = np.where(valid, logits.argmax(-1) + 1, 0).astype(np.uint8)
+    experts = torch.stack(gates, 1).numpy() if gates else None
     carried = {name: tensor.numpy() for name, tensor in prediction.state.items()}
-    return Answer(labels, logits, uncertain.numpy(), torch.stack(gates, 1).numpy(), carried)
+    return Answer(labels, logits, uncertain.numpy(), experts, carried)
 
 
 def _initial_state(network: Network, excerpt: Excerpt, scale: float) -> dict[str, Tensor]:
@@ -221,11 +223,12 @@ def _stream(
     excerpt: Excerpt,
     block_lines: int,
     state: Mapping[str, Tensor],
+    has_experts: bool,
 ) -> Answer:
     """Classify lines with the graph, block by block."""
     tensors = dict(zip(state, state_tensors(network), strict=True))
     carried = {tensors[name].input: tensor.numpy() for name, tensor in state.items()}
-    fixed = [LABELS_OUTPUT, LOGITS_OUTPUT, UNCERTAINTY_OUTPUT, EXPERTS_OUTPUT]
+    fixed = [LABELS_OUTPUT, LOGITS_OUTPUT, UNCERTAINTY_OUTPUT, *([EXPERTS_OUTPUT] if has_experts else [])]
     wanted = [*fixed, *(tensor.output for tensor in tensors.values())]
     answers: list[list[NDArray[Any]]] = [[] for _ in fixed]
     for first in range(0, len(excerpt.lines), block_lines):
@@ -234,11 +237,11 @@ def _stream(
         for held, output in zip(answers, outputs, strict=False):
             held.append(output)
         carried = dict(zip(carried, outputs[len(fixed) :], strict=True))
-    labels, logits, uncertain, experts = answers
+    labels, logits, uncertain, *experts = answers
     return Answer(
         np.concatenate(labels),
         np.concatenate(logits),
         np.concatenate(uncertain),
-        np.stack(experts),
+        np.stack(experts[0]) if experts else None,
         dict(zip(state, carried.values(), strict=True)),
     )

@@ -1,8 +1,8 @@
 """The streaming step as one ONNX graph: a pure function of a block of lines and the carried states.
 
-``(lines, valid, *states) -> (labels, confidence, logits, uncertainty, experts, *next_states)``, with the contract of
-docs/bundle.md.
-The two operators stay single nodes of domain ``hyperline``, each with a function body of standard operators.
+``(lines, valid, *states) -> (labels, confidence, logits, uncertainty, [experts,] *next_states)``, with the contract of
+docs/bundle.md. MambaMoE is rewritten first (export/folded.py); other networks are traced as they stand
+(export/traced.py). The two operators stay single nodes of domain ``hyperline``, each with a function body of standard operators.
 
 Shape letters: K lines in a block, W samples, C channels of the network.
 """
@@ -34,10 +34,10 @@ from hyperline.bundle.card import (
     VALID_INPUT,
     StateTensor,
 )
-from hyperline.errors import InputError
 from hyperline.export.arithmetic import step_arithmetic
 from hyperline.export.folded import StepNetwork
 from hyperline.export.step_ops import StepOps, SymbolicStepOps, TorchStepOps
+from hyperline.export.traced import TracedStep
 from hyperline.plugins import OPS_VERSION
 from hyperline.plugins.fused_functions import drop_unread_states
 from hyperline.plugins.onnx_functions import OPSET, add_functions
@@ -48,7 +48,7 @@ from hyperline.train.ops import Ops
 
 
 class StreamingStep(nn.Module):
-    """A trained network as the step that a runtime calls for each block.
+    """A trained MambaMoE, rewritten, as the step that a runtime calls for each block.
 
     The noise-whitening map and the first learned layer become one matrix where that saves multiplications: not for
     many bands, since the components between the two are few. The mean spectrum is subtracted before: folded into the
@@ -135,10 +135,9 @@ def export_step(network: Network, block_lines: int, class_names: Sequence[str]) 
         InputError: ``block_lines`` is not a positive multiple of 8.
     """
     check_block_lines(block_lines)
-    if not isinstance(network, MambaMoE):
-        raise InputError(f"{type(network).__name__} cannot be exported; train with --model mambamoe")
+    arithmetic = step_arithmetic(network, block_lines)
     network = copy.deepcopy(network).eval()
-    step = StreamingStep(network, block_lines).eval()
+    step = (StreamingStep if isinstance(network, MambaMoE) else TracedStep)(network, block_lines).eval()
     states = state_tensors(network)
 
     # Any size above 1 would do here: torch.export treats a size of 1 as a constant.
@@ -148,12 +147,16 @@ def export_step(network: Network, block_lines: int, class_names: Sequence[str]) 
     valid = torch.ones(block_lines, samples, dtype=torch.bool)
     initial = tuple(torch.zeros(state.shape_for(samples, MULTIPLE)) for state in states)
     eighth = torch.export.Dim("eighth_samples", min=1)
+    dynamic_states = tuple({state.sample_axis: state.shape[state.sample_axis] * eighth} for state in states)
     dynamic_shapes = {
         "lines": {1: MULTIPLE * eighth},
         "valid": {1: MULTIPLE * eighth},
-        "states": tuple({state.sample_axis: state.shape[state.sample_axis] * eighth} for state in states),
+        **({"states": dynamic_states} if states else {}),  # an argument that is not given must not be named
     }
+    fixed = [LABELS_OUTPUT, CONFIDENCE_OUTPUT, LOGITS_OUTPUT, UNCERTAINTY_OUTPUT]
     with _quiet(), torch.no_grad():
+        if len(step(lines, valid, *initial)) > len(fixed) + len(states):
+            fixed.append(EXPERTS_OUTPUT)
         program = torch.onnx.export(
             step,
             (lines, valid, *initial),
@@ -162,14 +165,7 @@ def export_step(network: Network, block_lines: int, class_names: Sequence[str]) 
             opset_version=OPSET,
             dynamic_shapes=dynamic_shapes,
             input_names=[LINES_INPUT, VALID_INPUT, *(state.input for state in states)],
-            output_names=[
-                LABELS_OUTPUT,
-                CONFIDENCE_OUTPUT,
-                LOGITS_OUTPUT,
-                UNCERTAINTY_OUTPUT,
-                EXPERTS_OUTPUT,
-                *(state.output for state in states),
-            ],
+            output_names=[*fixed, *(state.output for state in states)],
             external_data=False,
             verbose=False,
         )
@@ -177,7 +173,6 @@ def export_step(network: Network, block_lines: int, class_names: Sequence[str]) 
     model = add_functions(program.model_proto)
     _make_readable(model)
     drop_unread_states(model.graph)
-    arithmetic = step_arithmetic(network, block_lines)
     onnx.helper.set_model_props(
         model,
         {

@@ -156,7 +156,35 @@ class TorchStepOps:
         return label, torch.where(valid, probability, 0.0), torch.where(valid, uncertainty(logits), 0.0)
 
 
-class SymbolicStepOps:
+class SymbolicOps:
+    """The two operators as nodes of the exported graph; see `hyperline.train.ops.Ops` for what they do."""
+
+    def selective_scan(
+        self,
+        u: Tensor,
+        delta: Tensor,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        D: Tensor,
+        delta_bias: Tensor,
+        h0: Tensor,
+        mask: Tensor,
+        reverse: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Emit ``SelectiveScan``."""
+        h = h0.new_empty(u.shape[0], *A.shape)
+        inputs = [u, delta, A, B, C, D, delta_bias, h0, mask]
+        y, h = _emit("SelectiveScan", inputs, [u, h], {"reverse": int(reverse)}, DOMAIN, OPS_VERSION)
+        return y, h
+
+    def expert_gate(self, logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Emit ``ExpertGate``."""
+        weights, active = _emit("ExpertGate", [logits], [logits, logits], {"k": k}, DOMAIN, OPS_VERSION)
+        return weights, active
+
+
+class SymbolicStepOps(SymbolicOps):
     """As nodes of the exported graph; see `TorchStepOps` for what they do."""
 
     def projected_scan(
@@ -173,11 +201,6 @@ class SymbolicStepOps:
         inputs = [u, projected, *parameters, h0, mask]
         y, h = _emit("ProjectedScan", inputs, [u, h], {"reverse": int(reverse)})
         return y, h
-
-    def expert_gate(self, logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Emit ``ExpertGate``."""
-        weights, active = _emit("ExpertGate", [logits], [logits, logits], {"k": k}, DOMAIN, OPS_VERSION)
-        return weights, active
 
     def norm(
         self,
