@@ -41,9 +41,10 @@ _RULES = {
     operator: rule
     for rule, operators in (
         (_Rule.HALF, "Conv Gemm MatMul"),
-        (_Rule.FULL, "Cast ConstantOfShape ExpertGate LayerNormalization Log LogSoftmax ReduceMax ReduceSum Softmax"),
-        (_Rule.FOLLOW, "Add ArgMax Clip Concat Div Greater Mul Neg Pad Pow Relu Reshape Shape Sigmoid"),
-        (_Rule.FOLLOW, "Slice Split Squeeze Sub Sum Tanh Transpose Unsqueeze Where"),
+        (_Rule.FULL, "Cast ConstantOfShape Erf Exp ExpertGate LayerNormalization Log LogSoftmax"),
+        (_Rule.FULL, "ReduceMax ReduceMean ReduceSum Softmax Softplus Sqrt"),
+        (_Rule.FOLLOW, "Add ArgMax Clip Concat Div Expand Flatten Gather Greater Identity Max Min Mul Neg Pad Pow"),
+        (_Rule.FOLLOW, "Relu Reshape Shape Sigmoid Slice Split Squeeze Sub Sum Tanh Tile Transpose Unsqueeze Where"),
         (_Rule.SCAN, "SelectiveScan"),
     )
     for operator in operators.split()

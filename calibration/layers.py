@@ -109,6 +109,8 @@ _ROUTER = "decides which experts see a block"
 _VARIABLE = "its weights depend on the block"
 _DEPTHWISE = "depthwise: nine products a channel, less than the quantisation costs"
 _LINEAR_STEPS = ("CentredLinear", "Gemm", "MatMul", "Sub", "Add", "Mul", "Where")
+# Where a scan reads what its step size, B and C are made of.
+_SCAN_PLACES = {"ProjectedScan": (1,), "SelectiveScan": (1, 3, 4)}
 _LAYOUT_STEPS = ("Reshape", "Unsqueeze", "Squeeze", "Transpose")
 
 
@@ -147,7 +149,7 @@ class _Finder:
         attributes = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
         if node.input[1] not in self.weights:
             return _ROUTER if self._feeds(node, "ExpertGate", depth=2) else _VARIABLE
-        if self._feeds(node, "ProjectedScan", depth=1):
+        if self._makes_scan(node.output[0]):
             return _SCAN
         if self._feeds(node, "ExpertGate", depth=1):
             return _ROUTER
@@ -271,6 +273,16 @@ class _Finder:
     def _feeds(self, node: onnx.NodeProto, kind: str, depth: int) -> bool:
         below = self.consumers.get(node.output[0], [])
         return any(one.op_type == kind or (depth > 1 and self._feeds(one, kind, depth - 1)) for one in below)
+
+    def _makes_scan(self, name: str) -> bool:
+        """Return whether nothing but layout stands between a tensor and the step size, B or C of a scan."""
+        for below in self.consumers.get(name, []):
+            places = _SCAN_PLACES.get(below.op_type, ())
+            if any(below.input[place] == name for place in places):
+                return True
+            if below.op_type in (*_LAYOUT_STEPS, "Split", "Slice") and any(map(self._makes_scan, below.output)):
+                return True
+        return False
 
     def _reads_spectra(self, name: str) -> bool:
         """Return whether nothing but linear steps and layout stands between a tensor and the lines."""

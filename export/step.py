@@ -2,7 +2,8 @@
 
 ``(lines, valid, *states) -> (labels, confidence, logits, uncertainty, [experts,] *next_states)``, with the contract of
 docs/bundle.md. MambaMoE is rewritten first (export/folded.py); other networks are traced as they stand
-(export/traced.py). The two operators stay single nodes of domain ``hyperline``, each with a function body of standard operators.
+(export/traced.py). The two operators stay single nodes of domain ``hyperline``, each with a function body of standard
+operators.
 
 Shape letters: K lines in a block, W samples, C channels of the network.
 """
@@ -137,7 +138,9 @@ def export_step(network: Network, block_lines: int, class_names: Sequence[str]) 
     check_block_lines(block_lines)
     arithmetic = step_arithmetic(network, block_lines)
     network = copy.deepcopy(network).eval()
-    step = (StreamingStep if isinstance(network, MambaMoE) else TracedStep)(network, block_lines).eval()
+    step = (
+        StreamingStep(network, block_lines) if isinstance(network, MambaMoE) else TracedStep(network, block_lines)
+    ).eval()
     states = state_tensors(network)
 
     # Any size above 1 would do here: torch.export treats a size of 1 as a constant.
