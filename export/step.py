@@ -150,7 +150,10 @@ def export_step(network: Network, block_lines: int, class_names: Sequence[str]) 
     valid = torch.ones(block_lines, samples, dtype=torch.bool)
     initial = tuple(torch.zeros(state.shape_for(samples, MULTIPLE)) for state in states)
     eighth = torch.export.Dim("eighth_samples", min=1)
-    dynamic_states = tuple({state.sample_axis: state.shape[state.sample_axis] * eighth} for state in states)
+    dynamic_states = tuple(
+        {} if state.sample_axis is None else {state.sample_axis: state.shape[state.sample_axis] * eighth}
+        for state in states
+    )
     dynamic_shapes = {
         "lines": {1: MULTIPLE * eighth},
         "valid": {1: MULTIPLE * eighth},

@@ -57,11 +57,11 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class StateSpec:
-    """A carried tensor: its name, its shape for `MULTIPLE` samples, and the axis that grows with them."""
+    """A carried tensor: its name, its shape for `MULTIPLE` samples, and the axis that grows with them, if any."""
 
     name: str
     shape: tuple[int, ...]
-    sample_axis: int
+    sample_axis: int | None
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,8 @@ class Network(nn.Module, ABC):
         state = {}
         for spec in self.state_specs():
             shape = list(spec.shape)
-            shape[spec.sample_axis] = shape[spec.sample_axis] * samples // MULTIPLE
+            if spec.sample_axis is not None:
+                shape[spec.sample_axis] = shape[spec.sample_axis] * samples // MULTIPLE
             state[spec.name] = self.mnf_mean.new_zeros(shape)
         return state
 

@@ -63,8 +63,8 @@ class Direction(Enum):
 class BlockConv(nn.Conv2d):
     """A 3x3 convolution that sees one line before its block, carried as state, and none after it."""
 
-    def __init__(self, channels: int, groups: int = 1) -> None:
-        super().__init__(channels, channels, 3, groups=groups)
+    def __init__(self, channels: int, groups: int = 1, outputs: int | None = None) -> None:
+        super().__init__(channels, outputs or channels, 3, groups=groups)
 
     def forward(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Convolve.
@@ -74,7 +74,7 @@ class BlockConv(nn.Conv2d):
             past: (1, W, channels), the line before the first block; zeros at the start of a strip.
 
         Returns:
-            (R, K, W, channels), and the last line for the next call.
+            (R, K, W, outputs), and the last line for the next call.
         """
         last = x[-1, -1:]  # (1, W, channels)
         before = past.unsqueeze(0)

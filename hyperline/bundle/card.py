@@ -39,24 +39,25 @@ class StateTensor(Frozen):
         input: name of the graph input that takes the state.
         output: name of the graph output that gives the next state.
         shape: dimensions for samples = ``sample_multiple``; see ``sample_axis``.
-        sample_axis: the axis of ``shape`` that grows in proportion to the samples.
+        sample_axis: the axis of ``shape`` that grows in proportion to the samples, or None where none does.
     """
 
     input: Text
     output: Text
     shape: Annotated[tuple[Annotated[int, Field(ge=1, le=1 << 20)], ...], Field(min_length=1, max_length=8)]
-    sample_axis: int = Field(ge=0)
+    sample_axis: Annotated[int, Field(ge=0)] | None
 
     @model_validator(mode="after")
     def _axis_exists(self) -> StateTensor:
-        if self.sample_axis >= len(self.shape):
+        if self.sample_axis is not None and self.sample_axis >= len(self.shape):
             raise ValueError(f"sample_axis {self.sample_axis} is outside shape {self.shape}")
         return self
 
     def shape_for(self, samples: int, sample_multiple: int) -> tuple[int, ...]:
         """Return the shape for a line of ``samples`` samples, a multiple of ``sample_multiple``."""
         shape = list(self.shape)
-        shape[self.sample_axis] = shape[self.sample_axis] * samples // sample_multiple
+        if self.sample_axis is not None:
+            shape[self.sample_axis] = shape[self.sample_axis] * samples // sample_multiple
         return tuple(shape)
 
 

@@ -56,6 +56,8 @@ CONTESTANTS: Mapping[str, Contestant] = {
     "mambamoe-no-spectral": Contestant("MambaMoE without spectral expert", _MAMBAMOE, model={"spectral_inner": 0}),
     "ssmamba": Contestant("SS-Mamba", "Huang et al., SS-Mamba, arXiv 2404.18401", network="ssmamba"),
     "sdmamba": Contestant("SDMamba", "Xu et al., SDMamba, arXiv 2504.09446", network="sdmamba"),
+    "mambahsi": Contestant("MambaHSI", "Li et al., MambaHSI, arXiv 2501.04944", network="mambahsi"),
+    "dualmamba": Contestant("DualMamba", "Sheng et al., DualMamba, arXiv 2406.07050", network="dualmamba"),
     "svm-mnf": Contestant(
         "SVM on MNF + Gaussian scales", "Green et al. 1988 (MNF); Cortes and Vapnik 1995", baseline="svm-mnf"
     ),

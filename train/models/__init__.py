@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from hyperline.errors import InputError
+from hyperline.train.models.dualmamba import DualMamba
 from hyperline.train.models.liunet import LiuNet
+from hyperline.train.models.mambahsi import MambaHSI
 from hyperline.train.models.mambamoe import MambaMoE
 from hyperline.train.models.sdmamba import SDMamba
 from hyperline.train.models.ssmamba import SSMamba
@@ -14,6 +16,8 @@ from hyperline.train.network import Network, NetworkConfig
 
 NETWORKS: Mapping[str, type[Network]] = {
     "mambamoe": MambaMoE,
+    "mambahsi": MambaHSI,
+    "dualmamba": DualMamba,
     "ssmamba": SSMamba,
     "sdmamba": SDMamba,
     "liunet": LiuNet,

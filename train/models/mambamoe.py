@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from hyperline.train.native_ops import fastest_ops
 from hyperline.train.network import MULTIPLE, Network, NetworkConfig, Prediction, StateSpec, under
 from hyperline.train.ops import Ops
+from hyperline.train.scales import double, pool
 from hyperline.train.ssm import BlockConv, Direction, SpatialExpert, SpectralExpert, State
 
 SCALES = 3
@@ -191,7 +192,7 @@ class MambaMoE(Network):
         for scale, block in enumerate(self.encoder):
             if scale:
                 level = self.lift[scale - 1](level)
-            level, mask = _pool(level, mask)
+            level, mask = pool(level, mask)
             mixed, carried, logits, chosen = block(level, mask, under(state, f"encoder{scale}"))
             following |= {f"encoder{scale}.{key}": tensor for key, tensor in carried.items()}
             levels.append(mixed)
@@ -205,16 +206,16 @@ class MambaMoE(Network):
             if fused is not None:
                 x, carried = self.lateral[scale](x, under(state, f"lateral{scale}"))
                 following |= {f"lateral{scale}.{key}": tensor for key, tensor in carried.items()}
-                x = x + _double(fused)
+                x = x + double(fused)
             fused, carried = self.refine[scale](x, under(state, f"refine{scale}"))
             following |= {f"refine{scale}.{key}": tensor for key, tensor in carried.items()}
             if scale:
                 score = self.heads[scale](fused)
                 for _ in range(scale + 1):
-                    score = _double(score)
+                    score = double(score)
             else:
                 # The finest head sees each pixel's own spectrum beside its half-resolution surroundings.
-                score = self.heads[0](_double(fused) + full)
+                score = self.heads[0](double(fused) + full)
             scores.insert(0, score.flatten(0, 1))
         assert scores[0].shape[0] == total
         return Prediction(
@@ -223,24 +224,3 @@ class MambaMoE(Network):
             tuple(routing),
             tuple(active),
         )
-
-
-def _pool(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Average the valid pixels of every 2x2 cell.
-
-    Args:
-        x: (R, K, W, C).
-        mask: (R, K, W), 1 where valid.
-
-    Returns:
-        (R, K / 2, W / 2, C), zero where no pixel of the cell is valid, and the mask of the cells.
-    """
-    weight = mask.unsqueeze(-1)
-    cells = (x * weight).unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).sum((2, 4))
-    count = weight.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).sum((2, 4))
-    return cells / count.clamp(min=1.0), (count.squeeze(-1) > 0).to(x.dtype)
-
-
-def _double(x: Tensor) -> Tensor:
-    """Repeat every pixel of (R, K, W, C) twice along track and across track."""
-    return x.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
