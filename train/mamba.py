@@ -56,13 +56,30 @@ class SelectiveScan(nn.Module):
         return self.ops.selective_scan(u, self.dt_proj(delta), A, B, C, self.D, self.dt_bias, h0, mask, reverse)
 
 
+class TokenConv(nn.Module):
+    """A depthwise convolution along the tokens: a sum of products, a third of the time of torch's own backwards."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(TAPS, channels).uniform_(-(TAPS**-0.5), TAPS**-0.5))
+        self.bias = nn.Parameter(torch.empty(channels).uniform_(-(TAPS**-0.5), TAPS**-0.5))
+
+    def forward(self, window: Tensor) -> Tensor:
+        """Convolve (S, TAPS - 1 + L, channels) to (S, L, channels)."""
+        length = window.shape[1] - TAPS + 1
+        y = self.bias
+        for tap, weight in enumerate(self.weight):
+            y = torch.addcmul(y, window[:, tap : tap + length], weight)
+        return y
+
+
 class Mamba(nn.Module):
     """Expand, convolve along the tokens before, scan from the first token to the last, gate, project."""
 
     def __init__(self, ops: Ops, channels: int, inner: int, state: int) -> None:
         super().__init__()
         self.in_proj = nn.Linear(channels, 2 * inner, bias=False)
-        self.conv = nn.Conv1d(inner, inner, TAPS, groups=inner)
+        self.conv = TokenConv(inner)
         self.scan = SelectiveScan(ops, inner, state, rank=math.ceil(channels / 16))
         self.out_proj = nn.Linear(inner, channels, bias=False)
 
@@ -87,7 +104,7 @@ class Mamba(nn.Module):
         v = v * mask.unsqueeze(-1)
         before = v.new_zeros(v.shape[0], TAPS - 1, v.shape[2]) if past is None else past["tokens"]
         window = torch.cat([before, v], dim=1)  # (S, TAPS - 1 + L, I)
-        v = F.silu(self.conv(window.transpose(1, 2)).transpose(1, 2))
+        v = F.silu(self.conv(window))
         y, h = self.scan(v, mask, None if past is None else past["scan"])
         return self.out_proj(y * F.silu(z)), {"tokens": window[:, 1 - TAPS :], "scan": h}
 

@@ -11,7 +11,7 @@ every pixel's work is done once, and the strip stands where the patch did, after
 - The spatial Mamba scans the patch line by line from its first pixel; here it scans the strip so, with its state
   carried from the last pixel of a block to the first of the next.
 - The spectral Mamba sees the centre's channels; here every pixel's, and every pixel is its own centre. The published
-  tokens are single channels; here they are groups of four, for a token costs as much as a whole pixel of the spatial
+  tokens are single channels; here they are groups of eight, for a token costs as much as a whole pixel of the spatial
   scan, and a strip has a hundred times the pixels that are labelled.
 - Means over the patch (before the spatial attention, the fusion and the classifier) are over 7 x 7 pixels around each
   pixel: lines before the block from a state, none after it.
@@ -60,7 +60,7 @@ class DualMambaConfig(NetworkConfig):
     embed_groups: int = 4
     expand: int = 2
     state: int = 16
-    spectral_tokens: int = 16
+    spectral_tokens: int = 8
     radius: int = 3
     mlp: int = 4
     dropout: float = 0.1
