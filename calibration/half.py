@@ -41,7 +41,7 @@ _RULES = {
     operator: rule
     for rule, operators in (
         (_Rule.HALF, "Conv Gemm MatMul"),
-        (_Rule.FULL, "Cast ConstantOfShape Erf Exp ExpertGate LayerNormalization Log LogSoftmax"),
+        (_Rule.FULL, "AveragePool Cast ConstantOfShape Erf Exp ExpertGate LayerNormalization Log LogSoftmax"),
         (_Rule.FULL, "ReduceMax ReduceMean ReduceSum Softmax Softplus Sqrt"),
         (_Rule.FOLLOW, "Add ArgMax Clip Concat Div Expand Flatten Gather Greater Identity Max Min Mul Neg Pad Pow"),
         (_Rule.FOLLOW, "Relu Reshape Shape Sigmoid Slice Split Squeeze Sub Sum Tanh Tile Transpose Unsqueeze Where"),

@@ -6,6 +6,7 @@ Shape letters: K lines in a block, W samples.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hyperline.export.step_ops import StepOps, SymbolicOps, SymbolicStepOps, TorchStepOps
@@ -20,13 +21,14 @@ class TracedStep(nn.Module):
         """Wrap a network.
 
         Args:
-            network: its operators become ``ops``.
+            network: it is changed: its operators become ``ops``, and its linear layers `_RowLinear`.
             block_lines: K.
             ops: computes the operators; None makes them nodes of the graph.
         """
         super().__init__()
         self.ops: StepOps = SymbolicStepOps() if ops is None else TorchStepOps(ops)
         network.use_ops(SymbolicOps() if ops is None else ops)
+        _lay_rows(network)
         self.network = network
         self.block_lines = block_lines
         self.state_names = tuple(spec.name for spec in network.state_specs())
@@ -54,3 +56,27 @@ class TracedStep(nn.Module):
         experts = [torch.cat(gates)] if gates else []
         following = [prediction.state[name] for name in self.state_names]
         return labels, confidence, logits, uncertainty, *experts, *following
+
+
+class _RowLinear(nn.Module):
+    """A linear layer on rows: one product with its bias inside, which runtimes know how to quantise."""
+
+    bias: Tensor
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.weight = linear.weight
+        bias = linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias
+        self.register_buffer("bias", bias.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., inputs) to (..., outputs)."""
+        return F.linear(x.flatten(0, -2), self.weight, self.bias).unflatten(0, x.shape[:-1])
+
+
+def _lay_rows(network: nn.Module) -> None:
+    """Let every linear layer below compute on rows, in place."""
+    for parent in list(network.modules()):
+        for name, layer in list(parent.named_children()):
+            if type(layer) is nn.Linear:
+                setattr(parent, name, _RowLinear(layer))

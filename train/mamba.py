@@ -67,7 +67,7 @@ class TokenConv(nn.Module):
     def forward(self, window: Tensor) -> Tensor:
         """Convolve (S, TAPS - 1 + L, channels) to (S, L, channels)."""
         length = window.shape[1] - TAPS + 1
-        y = self.bias
+        y: Tensor = self.bias
         for tap, weight in enumerate(self.weight):
             y = torch.addcmul(y, window[:, tap : tap + length], weight)
         return y
