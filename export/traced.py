@@ -58,20 +58,20 @@ class TracedStep(nn.Module):
         return labels, confidence, logits, uncertainty, *experts, *following
 
 
-class _RowLinear(nn.Module):
+class _RowLinear(nn.Linear):
     """A linear layer on rows: one product with its bias inside, which runtimes know how to quantise."""
 
-    bias: Tensor
-
     def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
+        super().__init__(linear.in_features, linear.out_features)
         self.weight = linear.weight
-        bias = linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias
-        self.register_buffer("bias", bias.detach())
+        nn.init.zeros_(self.bias)
+        if linear.bias is not None:
+            self.bias = linear.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., inputs) to (..., outputs)."""
-        return F.linear(x.flatten(0, -2), self.weight, self.bias).unflatten(0, x.shape[:-1])
+        rows = F.linear(x.flatten(0, -2), self.weight, self.bias)
+        return rows.reshape(*x.shape[:-1], -1)
 
 
 def _lay_rows(network: nn.Module) -> None:

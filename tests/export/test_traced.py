@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from hyperline.calibration.half import half_model
+from hyperline.calibration.int8 import int8_model
+from hyperline.calibration.layers import find_layers
 from hyperline.errors import HyperlineError
 from hyperline.export.arithmetic import step_arithmetic
 from hyperline.export.parity import check_parity
@@ -153,3 +156,29 @@ def test_arithmetic_counts_what_the_answer_needs(tiny):
     router = 2 * config.channels if config.router else 0
     assert arithmetic.multiply_adds == pixels * (layers + mixers) + router
     assert arithmetic.state_updates == pixels * len(tiny.scans) * inner * state
+
+
+def logits_of(model, tiny, excerpt):
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    states = {f"state.{name}": tensor.numpy() for name, tensor in tiny.initial_state(excerpt.valid.shape[1]).items()}
+    return session.run(["logits"], {"lines": excerpt.lines[:K], "valid": excerpt.valid[:K], **states})[0]
+
+
+def test_int8_finds_the_layers_but_those_of_spectra_and_scans_and_runs(tiny, graph, excerpt):
+    layers, floats = find_layers(graph)
+    of_scans = {f"scans.{name}.{part}" for name in tiny.scans for part in ("in_proj", "out_proj")}
+    assert {layer.name for layer in layers} == {"heads.0", *of_scans}
+    reasons = {one.name: one.reason for one in floats}
+    assert "spectra" in reasons["embed/Gemm"]
+    for name in tiny.scans:
+        assert "scan" in reasons[f"scans.{name}.x_proj/Gemm"] and "scan" in reasons[f"scans.{name}.dt_proj/Gemm"]
+    exact = logits_of(graph.SerializeToString(), tiny, excerpt)
+    ranges = {layer.name: 4.0 for layer in layers}
+    rounded = logits_of(int8_model(graph, layers, ranges).SerializeToString(), tiny, excerpt)
+    assert 0 < np.abs(rounded - exact).max() < 0.1 * np.ptp(exact)
+
+
+def test_the_step_runs_in_fp16(tiny, graph, excerpt):
+    exact = logits_of(graph.SerializeToString(), tiny, excerpt)
+    half = logits_of(half_model(graph.SerializeToString()), tiny, excerpt)
+    np.testing.assert_allclose(half, exact, atol=0.01 * np.ptp(exact))
