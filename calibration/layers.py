@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -149,9 +149,9 @@ class _Finder:
         attributes = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
         if node.input[1] not in self.weights:
             return _ROUTER if self._feeds(node, "ExpertGate", depth=2) else _VARIABLE
-        if self._makes_scan(node.output[0]):
+        if self._makes(node.output[0], _SCAN_PLACES):
             return _SCAN
-        if self._feeds(node, "ExpertGate", depth=1):
+        if self._makes(node.output[0], {"ExpertGate": (0,)}):
             return _ROUTER
         if self._reads_spectra(node.input[0]):
             return _SPECTRA
@@ -274,13 +274,13 @@ class _Finder:
         below = self.consumers.get(node.output[0], [])
         return any(one.op_type == kind or (depth > 1 and self._feeds(one, kind, depth - 1)) for one in below)
 
-    def _makes_scan(self, name: str) -> bool:
-        """Return whether nothing but layout stands between a tensor and the step size, B or C of a scan."""
+    def _makes(self, name: str, places: Mapping[str, tuple[int, ...]]) -> bool:
+        """Return whether nothing but layout stands between a tensor and one of these places of operators' inputs."""
         for below in self.consumers.get(name, []):
-            places = _SCAN_PLACES.get(below.op_type, ())
-            if any(below.input[place] == name for place in places):
+            if any(below.input[place] == name for place in places.get(below.op_type, ())):
                 return True
-            if below.op_type in (*_LAYOUT_STEPS, "Split", "Slice") and any(map(self._makes_scan, below.output)):
+            layout = below.op_type in (*_LAYOUT_STEPS, "Split", "Slice")
+            if layout and any(self._makes(output, places) for output in below.output):
                 return True
         return False
 

@@ -63,10 +63,7 @@ class _RowLinear(nn.Linear):
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__(linear.in_features, linear.out_features)
-        self.weight = linear.weight
-        nn.init.zeros_(self.bias)
-        if linear.bias is not None:
-            self.bias = linear.bias
+        self.weight, self.bias = linear.weight, linear.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., inputs) to (..., outputs)."""
@@ -75,8 +72,8 @@ class _RowLinear(nn.Linear):
 
 
 def _lay_rows(network: nn.Module) -> None:
-    """Let every linear layer below compute on rows, in place."""
+    """Let every linear layer below that has a bias compute on rows, in place; others are no Gemm on rows either."""
     for parent in list(network.modules()):
         for name, layer in list(parent.named_children()):
-            if type(layer) is nn.Linear:
+            if type(layer) is nn.Linear and layer.bias is not None:
                 setattr(parent, name, _RowLinear(layer))
