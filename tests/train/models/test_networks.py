@@ -98,8 +98,8 @@ def test_nothing_past_the_block_is_looked_at_and_the_past_is_not_forgotten(netwo
     changed[16:24] += 1
     before, after = (network(cube, valid, 16).logits[0] for cube in (lines, changed))
     assert torch.equal(before[:16], after[:16])
-    assert not torch.equal(before[24:], after[24:])
     if network.state_specs():
+        assert not torch.equal(before[24:], after[24:])
         changed = lines.clone()
         changed[12:16] += 1
         assert not torch.equal(network(changed, valid, 16).logits[0][16:], before[16:])
