@@ -42,9 +42,12 @@ _RULES = {
     for rule, operators in (
         (_Rule.HALF, "Conv Gemm MatMul"),
         (_Rule.FULL, "AveragePool Cast ConstantOfShape Erf Exp ExpertGate LayerNormalization Log LogSoftmax"),
-        (_Rule.FULL, "ReduceMax ReduceMean ReduceSum Softmax Softplus Sqrt"),
-        (_Rule.FOLLOW, "Add ArgMax Clip Concat Div Expand Flatten Gather Greater Identity Max Min Mul Neg Pad Pow"),
-        (_Rule.FOLLOW, "Relu Reshape Shape Sigmoid Slice Split Squeeze Sub Sum Tanh Tile Transpose Unsqueeze Where"),
+        (_Rule.FULL, "ReduceMax ReduceMean ReduceSum Softmax Softplus Sqrt TopK"),
+        (_Rule.FOLLOW, "Add ArgMax Clip Concat Div Expand Flatten Gather GatherElements Greater Identity Max Min"),
+        (
+            _Rule.FOLLOW,
+            "Mul Neg Pad Pow Relu Reshape ScatterElements Shape Sigmoid Slice Split Squeeze Sub Sum Tanh Tile Transpose Unsqueeze Where",
+        ),
         (_Rule.SCAN, "SelectiveScan"),
     )
     for operator in operators.split()
