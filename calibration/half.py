@@ -44,10 +44,8 @@ _RULES = {
         (_Rule.FULL, "AveragePool Cast ConstantOfShape Erf Exp ExpertGate LayerNormalization Log LogSoftmax"),
         (_Rule.FULL, "ReduceMax ReduceMean ReduceSum Softmax Softplus Sqrt TopK"),
         (_Rule.FOLLOW, "Add ArgMax Clip Concat Div Expand Flatten Gather GatherElements Greater Identity Max Min"),
-        (
-            _Rule.FOLLOW,
-            "Mul Neg Pad Pow Relu Reshape ScatterElements Shape Sigmoid Slice Split Squeeze Sub Sum Tanh Tile Transpose Unsqueeze Where",
-        ),
+        (_Rule.FOLLOW, "Mul Neg Pad Pow Relu Reshape ScatterElements Shape Sigmoid Slice Split Squeeze Sub Sum Tanh"),
+        (_Rule.FOLLOW, "Tile Transpose Unsqueeze Where"),
         (_Rule.SCAN, "SelectiveScan"),
     )
     for operator in operators.split()
