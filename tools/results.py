@@ -91,6 +91,13 @@ MEASUREMENTS = (
     Measurement(
         "training", "An epoch of training, by implementation of the scan", "python bench/training.py", minutes=2
     ),
+    Measurement(
+        "explain",
+        "Deleting the bands that an explanation names, beside gradient times input and random bands",
+        'OMP_NUM_THREADS=1 python bench/explain.py --data "$HYPERLINE_SCENES"',
+        lacks=_scenes,
+        minutes=4,
+    ),
     Measurement("radiometry", "The radiometry of a line, beside copying it", "python bench/radiometry.py"),
     Measurement("wire", "Receiving a line over TCP", "python bench/wire.py"),
     Measurement(

@@ -18,6 +18,7 @@ COMMANDS = {
     "radiometry": ("radiometry", "radiometry"),
     "train": ("train", "train"),
     "evaluate": ("evaluate", "evaluate"),
+    "explain": ("explain", "explain"),
     "benchmark": ("benchmark", "benchmark"),
     "export": ("export", "export"),
     "calibrate": ("calibrate", "calibrate"),

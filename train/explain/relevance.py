@@ -93,9 +93,12 @@ class ExplainedStrip:
         gradients = [torch.zeros_like(leaf) if one is None else one for leaf, one in zip(leaves, found, strict=True)]
         height, width = self.logits.shape[:2]
         values = (gradients[0] * (self._lines.detach() - self._mean))[:height, :width]
-        parts = [(one * leaf.detach()).sum(dtype=torch.float64).item() for one, leaf in zip(gradients, leaves, strict=True)]
-        split = 1 + len(self._rules.biases)
-        made = Relevance(values, sum(parts[1:split]), sum(parts[split:]), score.item())
+        parts = [
+            (gradient * leaf.detach()).sum(dtype=torch.float64).item()
+            for gradient, leaf in zip(gradients[1:], leaves[1:], strict=True)
+        ]
+        biases = len(self._rules.biases)
+        made = Relevance(values, sum(parts[:biases]), sum(parts[biases:]), score.item())
         _require_all(made, self._name)
         return made
 
