@@ -131,7 +131,7 @@ def class_picture(
     for axes, index in zip(panels.flat, shown, strict=False):
         axes.bar(place, relevance.bands[index], _width(place), color=colours[index])
         axes.axhline(0, color="0.4", linewidth=0.6)
-        axes.set_title(f"{names[index]} ({relevance.pixels[index]} pixels)", loc="left", fontsize=9)
+        axes.set_title(f"{names[int(index)]} ({relevance.pixels[index]} pixels)", loc="left", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[-1]:
         axes.set_xlabel(unit)
