@@ -15,7 +15,7 @@ from hyperline.train.explain.classes import ClassRelevance
 from hyperline.train.explain.pixel import PixelExplanation
 
 _DPI = 150
-_AROUND_LINES, _AROUND_SAMPLES = 20, 24  # of the pixel, on every side, that the map shows
+_AROUND_LINES, _AROUND_SAMPLES = 12, 20  # of the pixel, on every side, that the map shows
 _FOR, _AGAINST, _OWN = "#0072b2", "#d55e00", "black"
 
 

@@ -4,12 +4,11 @@ Source: Jafari et al., MambaLRP, arXiv 2406.07592. Where a layer is no linear ma
 is held constant, so that what is left of the network is linear in its input and gradient times input hands on all of
 the score, layer by layer:
 
-    selective scan            step size, B and C are held, and so is exp(delta A) (section 4.1)
-    SiLU, GELU, tanh          f(x) = x · f(x)/x, the ratio held (section 4.2)
-    gate, product of signals  each factor gets half (section 4.3)
-    LayerNorm                 the deviation is held (Ali et al., arXiv 2202.07304, section 3.2)
-    softmax, sigmoid          held: what they weigh gets everything (Ali et al., section 3.1; Arras et al.,
-                              arXiv 1706.07206, section 3.2)
+    selective scan            step size, B and C are held, and with the step size exp(delta A)
+    SiLU, GELU, tanh          f(x) = x · f(x)/x, the ratio held
+    gate, product of signals  each factor gets half
+    LayerNorm                 the deviation is held (Ali et al., arXiv 2202.07304)
+    softmax, sigmoid          held: what they weigh gets everything (Ali et al.; Arras et al., arXiv 1706.07206)
     linear layers, poolings   as they are: LRP-0
 
 A bias is an input of its own and keeps its share; so does what a carried state brings from before the strip.
