@@ -75,8 +75,8 @@ def _draw_neighbours(figure: Any, axes: Any, explanation: PixelExplanation) -> N
     start = max(0, one.sample - _AROUND_SAMPLES)
     stop = min(one.pixels.shape[1], one.sample + _AROUND_SAMPLES + 1)
     seen = one.pixels[top - one.first_line : bottom - one.first_line, start:stop]
-    # the pixel itself may outweigh all others together; it is marked, and the scale is theirs
-    limit = float(np.quantile(np.abs(seen), 0.995)) or 1.0
+    # a few pixels may outweigh all others together; the scale is that of the tenth
+    limit = float(np.sort(np.abs(seen), axis=None)[-10:][0]) or 1.0
     image = axes.imshow(
         seen,
         cmap="PuOr",
@@ -92,11 +92,11 @@ def _draw_neighbours(figure: Any, axes: Any, explanation: PixelExplanation) -> N
     for edge in (block.start, block.stop):
         if top <= edge <= bottom:
             axes.axhline(edge - 0.5, color="black", linewidth=1.2)
-    axes.add_patch(patch((one.sample - 0.5, one.line - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1.2))
+    axes.add_patch(patch((one.sample - 0.5, one.line - 0.5), 1, 1, fill=False, edgecolor="#f0e442", linewidth=1.6))
     axes.set_ylim(bottom - 0.5, top - 0.5)
     axes.set_xlabel("sample; hatched: past the block, not seen")
     axes.set_ylabel("line")
-    axes.set_title("pixels, black lines their block", loc="left", fontsize=10)
+    axes.set_title("pixels; black lines: the block; yellow: the pixel", loc="left", fontsize=10)
     figure.colorbar(image, ax=axes, label="relevance, all bands (logit)", extend="both", shrink=0.8)
 
 
