@@ -156,6 +156,17 @@ def test_the_factors_of_a_gate_get_half_each_and_a_softmax_nothing() -> None:
     assert of_gate is None
 
 
+def test_parameters_that_are_added_are_biases() -> None:
+    x, position = torch.tensor([2.0, -1.0], requires_grad=True), nn.Parameter(torch.tensor([0.5, 3.0]), False)
+    followed = Rules(TorchOps())
+    with followed:
+        y = torch.addcmul(position, x + position, torch.tensor(4.0))
+    torch.testing.assert_close(y, 4 * (x + position) + position)
+    of_x, *of_biases = torch.autograd.grad(y.sum(), (x, *followed.biases))
+    assert [one.tolist() for one in of_biases] == [[4.0, 4.0], [1.0, 1.0]]
+    assert of_x.tolist() == [4.0, 4.0]
+
+
 def telling_scene() -> Scene:
     """Three materials that one band alone tells apart, in fields."""
     rng = np.random.default_rng(0)

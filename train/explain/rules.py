@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from hyperline.train.ops import Ops
@@ -32,6 +32,8 @@ _PRODUCTS = {torch.mul, Tensor.mul, torch.matmul, Tensor.matmul}
 _QUOTIENTS = {torch.div, Tensor.div}
 # The shape in which a layer's bias is added to its output; it is the third argument of each.
 _BIASED = {F.linear: (-1,), F.conv1d: (-1, 1), F.conv2d: (-1, 1, 1)}
+# How many of the first arguments are summands; one that is a parameter, such as a position, is a bias.
+_SUMS = {torch.add: 2, Tensor.add: 2, torch.addcmul: 1, Tensor.addcmul: 1}
 
 
 class Rules(TorchFunctionMode):
@@ -68,7 +70,11 @@ class Rules(TorchFunctionMode):
             return self._layer_norm(*args, **kwargs)
         if func in _BIASED and len(args) > 2 and args[2] is not None:
             return _with_constant(func(*args, **kwargs), args[2].view(_BIASED[func]), self.biases)
-        return func(*args, **kwargs)
+        made = func(*args, **kwargs)
+        for summand in args[: _SUMS.get(func, 0)]:
+            if isinstance(summand, nn.Parameter) and made.requires_grad:
+                made = _with_constant(made, summand, self.biases)
+        return made
 
     def _layer_norm(
         self, x: Tensor, shape: tuple[int, ...], weight: Tensor | None, bias: Tensor | None, eps: float
