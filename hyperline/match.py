@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,14 +16,13 @@ from hyperline.scenes.wavelengths import WAVELENGTH_TOLERANCE_NM
 from hyperline.sensor import SensorCorrection
 
 
-class Spectra(Protocol):
-    """Whatever gives lines: a source of the runtime, the lines of a calibration.
+class Bands(Protocol):
+    """Whatever has lines: a scene, a source.
 
     Attributes:
         name: for reports.
         bands: spectral bands of a line.
         wavelengths_nm: (band,) band centres in nanometres, or None where unknown.
-        truth_classes: the highest class id of the lines' truth; 0 where they come without truth.
     """
 
     @property
@@ -32,6 +31,15 @@ class Spectra(Protocol):
     def bands(self) -> int: ...  # noqa: D102
     @property
     def wavelengths_nm(self) -> NDArray[np.float64] | None: ...  # noqa: D102
+
+
+class Spectra(Bands, Protocol):
+    """Whatever gives lines: a source of the runtime, the lines of a calibration.
+
+    Attributes:
+        truth_classes: the highest class id of the lines' truth; 0 where they come without truth.
+    """
+
     @property
     def truth_classes(self) -> int: ...  # noqa: D102
 
@@ -94,26 +102,43 @@ def require_match(source: Spectra, card: Card, correction: SensorCorrection | No
     """
     if correction is not None:
         source = corrected(source, correction)
-    if source.bands != card.bands:
-        raise InputError(
-            f"{source.name} has {source.bands} bands, the model {card.name} takes {card.bands}; give it the "
-            f"bands that it was trained on, or train a model for this sensor"
-        )
+    require_bands(source, card.name, card.bands, card.wavelengths_nm)
     if source.truth_classes > len(card.class_names):
         raise InputError(
             f"{source.name} has labels up to class {source.truth_classes}, the model {card.name} knows "
             f"{len(card.class_names)} classes; give it labels in the model's numbering"
         )
-    if source.wavelengths_nm is None or card.wavelengths_nm is None:
+
+
+def require_bands(source: Bands, model: str, bands: int, wavelengths_nm: Sequence[float] | None) -> None:
+    """Refuse lines that do not show the bands on which a model was trained.
+
+    Wavelengths are compared where both sides state them.
+
+    Args:
+        source: the lines.
+        model: its name, for the message.
+        bands: of the model.
+        wavelengths_nm: of its bands, or None where unknown.
+
+    Raises:
+        InputError: another number of bands, or a band centre further than ``WAVELENGTH_TOLERANCE_NM`` from the model's.
+    """
+    if source.bands != bands:
+        raise InputError(
+            f"{source.name} has {source.bands} bands, the model {model} takes {bands}; give it the "
+            f"bands that it was trained on, or train a model for this sensor"
+        )
+    if source.wavelengths_nm is None or wavelengths_nm is None:
         return
-    expected = np.asarray(card.wavelengths_nm)
+    expected = np.asarray(wavelengths_nm)
     off = np.abs(source.wavelengths_nm - expected)
     matches = off <= WAVELENGTH_TOLERANCE_NM  # False for NaN
     if not matches.all():
         band = int(np.argmax(off))
         raise InputError(
             f"{source.name}: band {band} (counted from 0) lies at {source.wavelengths_nm[band]:.2f} nm where "
-            f"the model {card.name} expects {expected[band]:.2f} nm; {np.count_nonzero(~matches)} of {card.bands} "
+            f"the model {model} expects {expected[band]:.2f} nm; {np.count_nonzero(~matches)} of {bands} "
             f"bands are more than {WAVELENGTH_TOLERANCE_NM:g} nm off. Put the bands in the model's order, or train a "
             f"model for this sensor"
         )

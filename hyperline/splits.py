@@ -245,7 +245,8 @@ def held_out(scene: Scene, training: Mapping[str, Any]) -> tuple[NDArray[np.uint
 
     Args:
         scene: the scene to be judged on.
-        training: provenance as in run.json and in a bundle's card: ``scene.sha256`` and ``split``.
+        training: provenance as in run.json and in a bundle's card: ``scene.sha256`` and ``split``; of an adapted
+            model also ``adapted.from``, the provenance of the run before.
 
     Returns:
         (line, sample) class ids, or None where the scene has no labels; and whether it is the training scene.
@@ -253,15 +254,23 @@ def held_out(scene: Scene, training: Mapping[str, Any]) -> tuple[NDArray[np.uint
     Raises:
         InputError: it is the training scene, but the split cannot be drawn again from what the model says.
     """
-    if scene.labels is None or scene_hash(scene) != training.get("scene", {}).get("sha256"):
+    if scene.labels is None:
+        return None, False
+    digest = scene_hash(scene)
+    # an adapted model was trained on its own scene and on that of the run it was adapted from
+    trainings = [training]
+    while earlier := trainings[-1].get("adapted", {}).get("from"):
+        trainings.append(earlier)
+    own = [one for one in trainings if one.get("scene", {}).get("sha256") == digest]
+    if not own:
         return scene.labels, False
-    split = recorded_split(scene.labels, training)
-    if split is None:
-        raise InputError(
-            f"{scene.name} is the training scene, but its labels are not those trained with; "
-            "judge with the labels of the training, or on another scene"
-        )
-    return split.test, True
+    for one in own:
+        if split := recorded_split(scene.labels, one):
+            return split.test, True
+    raise InputError(
+        f"{scene.name} is the training scene, but its labels are not those trained with; "
+        "judge with the labels of the training, or on another scene"
+    )
 
 
 def recorded_split(labels: NDArray[np.uint8], training: Mapping[str, Any]) -> Split | None:

@@ -13,6 +13,7 @@ import io
 import json
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -42,7 +43,16 @@ from hyperline.train.confidence import (
 )
 from hyperline.train.models import make_network, network_config, network_name
 from hyperline.train.network import MULTIPLE, Network, NetworkConfig
-from hyperline.train.trainer import OnEpoch, TrainConfig, load_checkpoint, predict_logits, start, train
+from hyperline.train.trainer import (
+    OnEpoch,
+    Strips,
+    TrainConfig,
+    TrainState,
+    load_checkpoint,
+    predict_logits,
+    start,
+    train,
+)
 
 WEIGHTS = "model.safetensors"
 RECORD = "run.json"
@@ -89,6 +99,8 @@ def train_run(
     overwrite: bool = False,
     mask_invalid: bool = False,
     temperature: bool = False,
+    begin: Callable[[], tuple[TrainState, Strips]] | None = None,
+    judge: Callable[[Network], dict[str, Any]] | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> TrainedRun:
     """Train on a scene and write the run folder.
@@ -103,6 +115,9 @@ def train_run(
         overwrite: replace a run that is there.
         mask_invalid: leave pixels that hold NaN or infinities out, instead of refusing the scene.
         temperature: fit the temperature of the logits, by an auxiliary training (train/confidence.py).
+        begin: makes what the training starts from, and the strips that it sees; by default a new network, its first
+            layer fitted to the scene, and the scene.
+        judge: given the trained network, says what else goes into the record.
         on_epoch: told each epoch done and its curves; those of the auxiliary training are counted on.
 
     Raises:
@@ -128,8 +143,13 @@ def train_run(
     began = time.perf_counter()
     if temperature:
         answer_layer(make_network(model).eval())  # refused now, not after the training
-    strips = [(scene, split.train)]
-    state = load_checkpoint(checkpoint, model, config) if checkpoint.exists() else start(strips, model, config)
+    strips: Strips = [(scene, split.train)]
+    if begin is not None:
+        state, strips = begin()
+    elif checkpoint.exists():
+        state = load_checkpoint(checkpoint, model, config)
+    else:
+        state = start(strips, model, config)
     network = train(state, strips, config, checkpoint, on_epoch)
 
     whole = whole_scene_block_lines(scene)
@@ -163,6 +183,8 @@ def train_run(
         },
         "history": state.history,
     }
+    if judge is not None:
+        record |= judge(network)
     replace_file(out / WEIGHTS, save(network.state_dict()))
     replace_file(out / SPLIT, _archive(train=split.train, test=split.test))
     replace_file(out / EXCERPT, _excerpt(scene))

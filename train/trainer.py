@@ -100,7 +100,7 @@ def start(strips: Strips, model: NetworkConfig, config: TrainConfig) -> TrainSta
     torch.manual_seed(config.seed)
     network = make_network(model)
     network.fit_first_layer([scene for scene, _ in strips])
-    return TrainState(network, copy.deepcopy(network).requires_grad_(False), _optimizer(network, config))
+    return TrainState(network, copy.deepcopy(network).requires_grad_(False), make_optimizer(network, config))
 
 
 def train(
@@ -213,7 +213,8 @@ def _average(state: TrainState, decay: float) -> None:
         kept.lerp_(current, 1 - decay)
 
 
-def _optimizer(network: Network, config: TrainConfig) -> torch.optim.AdamW:
+def make_optimizer(network: Network, config: TrainConfig) -> torch.optim.AdamW:
+    """Make AdamW over a network's parameters; its weight decay is for matrices only."""
     decayed = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]
     return torch.optim.AdamW(
@@ -349,7 +350,7 @@ def load_checkpoint(path: Path, model: NetworkConfig, config: TrainConfig) -> Tr
         for name, tensor in parts["optimizer"].items():
             index, key = name.split(".", 1)
             moments.setdefault(int(index), {})[key] = tensor
-        optimizer = _optimizer(network, config)
+        optimizer = make_optimizer(network, config)
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
         return TrainState(network, average, optimizer, int(metadata["epoch"]), json.loads(metadata["history"]))
     except Exception as error:

@@ -52,7 +52,7 @@ def evaluate(
     On the scene it was trained on, only pixels that it was not trained on count. With --against, two models of a
     bundle are compared: the change is from that one to this.
     """
-    from hyperline.classes import class_fault
+    from hyperline.classes import class_fault, renumbered
     from hyperline.errors import InputError
     from hyperline.match import require_units
     from hyperline.metrics import Metrics, Reliability
@@ -75,10 +75,11 @@ def evaluate(
             other, _, _ = _of_bundle(model, scene, engine, against, threads, console)
     training = facts.pop("training")
     require_units(scene, scene.units, training)
+    names: tuple[str, ...] = facts.pop("class_names")
+    scene = renumbered(scene, names)
     truth, own = held_out(scene, training)
     if truth is None:
         raise InputError(f"{scene.name} has no labels to judge by; give a label map with --labels PATH")
-    names: tuple[str, ...] = facts.pop("class_names")
     if fault := class_fault(scene, names):
         raise InputError(f"{fault}; give labels in the model's numbering")
     metrics = Metrics.from_maps(truth, class_map, len(names))

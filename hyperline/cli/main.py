@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": ("demo", "demo"),
     "radiometry": ("radiometry", "radiometry"),
     "train": ("train", "train"),
+    "adapt": ("adapt", "adapt"),
     "evaluate": ("evaluate", "evaluate"),
     "explain": ("explain", "explain"),
     "benchmark": ("benchmark", "benchmark"),

@@ -1,0 +1,170 @@
+"""``hyperline adapt``: new classes or a new flight, learnt from a run whose answers on the old scene hold."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hyperline.cli.options import percent, progress_bar, radiometry_option, read_noted, stderr
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hyperline.train.run import TrainedRun
+
+
+@click.command()
+@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--scene", "scene_spec", metavar="SCENE", required=True, help="The new scene, with labels.")
+@click.option("--old", metavar="SCENE", required=True, multiple=True, help="Lines of the old one; may be repeated.")
+@click.option("--out", metavar="RUN2", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--labels", metavar="PATH", help="Label map of the new scene, where it holds none.")
+@click.option("--old-labels", metavar="PATH", help="Label map of the old scene: judges, and does not teach.")
+@radiometry_option
+@click.option("--labels-per-class", type=click.IntRange(min=1), default=15, show_default=True)
+@click.option(
+    "--split",
+    "split_kind",
+    type=click.Choice(["random", "blocks", "halves"]),
+    default="random",
+    show_default=True,
+    help="Of the new scene's labels, as for hyperline train.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the scenes.  [default: as tuned]")
+@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), help="[default: as tuned]")
+@click.option(
+    "--share",
+    type=click.FloatRange(min=0, max=1),
+    help="Largest part of the energy of old features that updates may touch: more learns more and holds less.  "
+    "[default: as tuned]",
+)
+@click.option("--plain", is_flag=True, help="Fine-tune without holding anything, to compare.")
+@click.option(
+    "--invalid",
+    type=click.Choice(["refuse", "mask"]),
+    default="refuse",
+    show_default=True,
+    help="What to do with pixels of the new scene that hold NaN or infinities.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]")
+@click.option("--overwrite", is_flag=True, help="Replace the run that RUN2 holds.")
+@click.option("--json", "as_json", is_flag=True, help="Print run.json.")
+def adapt(
+    run: Path,
+    scene_spec: str,
+    old: tuple[str, ...],
+    out: Path,
+    labels: str | None,
+    old_labels: str | None,
+    radiometry: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Adapt RUN to new classes or a new flight, in SCENE, and write the folder RUN2.
+
+    Weights move where the features of the old scene hold next to nothing, so that its answers stay. The old scene needs
+    no labels. Classes are matched by name; those that RUN does not know are added.
+    """
+    from hyperline.errors import InputError
+
+    if run.is_file():
+        raise InputError(
+            f"{run} is a file: a bundle holds a folded graph without weights to train; name the run folder that it was "
+            "exported from"
+        )
+    if old_labels is not None and len(old) > 1:
+        raise InputError(f"{old_labels} belongs to one of {len(old)} old scenes; give scenes that hold their labels")
+    if run.resolve() == out.resolve():
+        raise InputError(f"{out} is the run to start from, which stays as it is; name another folder with --out")
+    console = stderr()
+    adapted = _adapt(run, (scene_spec, labels), [(one, old_labels) for one in old], radiometry, out, console, **options)
+    if as_json:
+        click.echo(json.dumps(adapted.record))
+        return
+    record = adapted.record
+    for one in record["adapted"]["old"]:
+        click.echo(f"{one['name']}: {percent(one['held'])} of all answers hold")
+        if one["before"] is not None:
+            changes = (
+                f"{mode} {percent(one['before'][mode]['oa'])} to {percent(one['after'][mode]['oa'])}"
+                for mode in ("offline", "streamed")
+            )
+            click.echo(f"{one['name']}: OA {', '.join(changes)}")
+    for mode in ("offline", "streamed"):
+        result = record[mode]
+        click.echo(
+            f"{record['scene']['name']}: {mode} OA {percent(result['oa'])}, AA {percent(result['aa'])} on "
+            f"{result['pixels']} pixels not trained on"
+        )
+    click.echo(f"wrote {out} ({', '.join(sorted(path.name for path in out.iterdir()))})")
+
+
+def _adapt(
+    path: Path,
+    new: tuple[str, str | None],
+    old: list[tuple[str, str | None]],
+    radiometry: Path | None,
+    out: Path,
+    console: Console,
+    *,
+    labels_per_class: int,
+    split_kind: str,
+    seed: int,
+    epochs: int | None,
+    learning_rate: float | None,
+    share: float | None,
+    plain: bool,
+    invalid: str,
+    threads: int | None,
+    overwrite: bool,
+) -> TrainedRun:
+    from hyperline.errors import InputError, require
+
+    require("torch", "train")
+    from hyperline.classes import class_fault, merged_names, renumbered
+    from hyperline.splits import make_split
+    from hyperline.train.adapt.run import PLAIN, Adaptation, adapt_config, adapt_run
+    from hyperline.train.run import load_run, with_threads
+
+    if plain and share is not None:
+        raise InputError("--plain holds nothing; leave out --share, or --plain")
+    base = load_run(path)
+    scene = read_noted(*new, console, radiometry)
+    if scene.labels is None:
+        raise InputError(f"{scene.name} has no labels to learn from; give a label map with --labels PATH")
+    names = merged_names(base.class_names, scene)
+    scene = renumbered(scene, names)
+    if fault := class_fault(scene, names):
+        raise InputError(f"{fault}; give every class of {scene.name} a name of its own")
+    scene = replace(scene, class_names=names)
+    split = make_split(split_kind, scene.labels, labels_per_class, seed, names)  # type: ignore[arg-type]
+    for warning in split.warnings:
+        console.print(f"warning: {warning}")
+    added = names[len(base.class_names) :]
+    console.print(f"new classes: {', '.join(added)}" if added else "no new classes")
+    given = {"epochs": epochs, "learning_rate": learning_rate}
+    config = with_threads(adapt_config(seed, **{key: one for key, one in given.items() if one is not None}), threads)
+    adaptation = PLAIN if plain else Adaptation() if share is None else Adaptation(share=share)
+    with progress_bar(console) as progress:
+        task = progress.add_task(f"adapting to {scene.name}", total=config.epochs)
+
+        def on_epoch(epoch: int, curves: dict[str, float]) -> None:
+            progress.update(task, completed=epoch, description=f"adapting to {scene.name}, loss {curves['loss']:.3f}")
+
+        return adapt_run(
+            base,
+            [read_noted(*one, console, radiometry) for one in old],
+            scene,
+            split,
+            config,
+            adaptation,
+            out,
+            overwrite=overwrite,
+            mask_invalid=invalid == "mask",
+            on_epoch=on_epoch,
+        )

@@ -1,0 +1,239 @@
+"""An adapted run: trained on a new scene from the weights of a run, while the answers on its old scenes hold."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hyperline.classes import class_fault, renumbered
+from hyperline.errors import InputError
+from hyperline.match import require_bands, require_units
+from hyperline.metrics import Metrics
+from hyperline.scenes import Scene, scene_hash
+from hyperline.splits import Split, held_out
+from hyperline.train.adapt.anchors import draw_anchors
+from hyperline.train.adapt.growth import grow
+from hyperline.train.adapt.null_space import FeatureCovariances, ProjectedUpdates, null_space
+from hyperline.train.network import Network
+from hyperline.train.run import STREAMED_BLOCK_LINES, TrainedRun, train_run, whole_scene_block_lines
+from hyperline.train.trainer import (
+    DYNAMIC_BLOCK_LINES,
+    OnEpoch,
+    Strips,
+    TrainConfig,
+    TrainState,
+    make_optimizer,
+    predict,
+    predict_logits,
+)
+
+# The steps of rows for new classes, which start from nothing: Mamba-CL's heads learn 50 times as fast as the rest.
+_BOOST = 10.0
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """How old answers are held.
+
+    Attributes:
+        share: the largest part of the energy of a layer's old features that its updates may touch; None lets every
+            weight move freely, which is plain fine-tuning.
+        anchors: where classes are added, pixels of an old class whose answers are trained on; 0 leaves them out.
+    """
+
+    share: float | None = 0.01
+    anchors: int = 15
+
+
+PLAIN = Adaptation(share=None, anchors=0)
+
+
+def adapt_config(seed: int, **changes: Any) -> TrainConfig:
+    """Return how to train an adaptation, as tuned; ``changes`` are fields of `TrainConfig`."""
+    return replace(TrainConfig(epochs=30, seed=seed), **changes)
+
+
+def adapt_run(
+    base: TrainedRun,
+    old: Sequence[Scene],
+    scene: Scene,
+    split: Split,
+    config: TrainConfig,
+    adaptation: Adaptation,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    mask_invalid: bool = False,
+    on_epoch: OnEpoch | None = None,
+) -> TrainedRun:
+    """Adapt a run to a scene and write the folder of a whole run.
+
+    Args:
+        base: the run to start from; its folder is left as it is.
+        old: scenes on which its answers are to hold; their labels, where they have any, judge and do not teach.
+        scene: the new scene, its classes named and numbered as the adapted network's: those of ``base``, then others
+            (`hyperline.classes.merged_names`, `renumbered`).
+        split: training and test pixels of its labels.
+        config: how to train.
+        adaptation: how old answers are held.
+        out: the folder; made if missing.
+        overwrite: replace a run that is there.
+        mask_invalid: leave pixels that hold NaN or infinities out, instead of refusing the scene.
+        on_epoch: told each epoch done and its curves.
+
+    Raises:
+        InputError: a scene does not show what the network was trained on, or the folder cannot be used.
+    """
+    names = base.class_names
+    classes = max(len(names), len(scene.class_names), int(split.train.max()), int(split.test.max()))
+    judges = []
+    for one in (scene, *old):
+        require_same_sensor(one, base)
+    for one in old:
+        judged = renumbered(one, names)
+        if fault := class_fault(judged, names):
+            raise InputError(f"{fault}; give labels in the model's numbering, or leave them out")
+        judges.append(_Judge(judged, held_out(judged, base.record)[0], base.network, classes))
+
+    def begin() -> tuple[TrainState, Strips]:
+        return begin_adaptation(base.network, old, scene, split, classes, config, adaptation)
+
+    def judge(network: Network) -> dict[str, Any]:
+        kept = ("hyperline", "torch", "created", "scene", "split", "model", "train", "offline", "streamed", "adapted")
+        provenance = {key: base.record[key] for key in kept if key in base.record}
+        return {"adapted": asdict(adaptation) | {"from": provenance, "old": [one(network) for one in judges]}}
+
+    return train_run(
+        scene,
+        split,
+        replace(base.network.config, classes=classes),
+        config,
+        out,
+        overwrite=overwrite,
+        mask_invalid=mask_invalid,
+        begin=begin,
+        judge=judge,
+        on_epoch=on_epoch,
+    )
+
+
+def begin_adaptation(
+    network: Network,
+    old: Sequence[Scene],
+    scene: Scene,
+    split: Split,
+    classes: int,
+    config: TrainConfig,
+    adaptation: Adaptation,
+) -> tuple[TrainState, Strips]:
+    """Make what `hyperline.train.trainer.train` adapts a network with.
+
+    Args:
+        network: trained; it is left as it is.
+        old: scenes on which its answers are to hold.
+        scene: the new scene; labels as for `adapt_run`.
+        split: of its labels.
+        classes: of the adapted network.
+        config: how to train.
+        adaptation: how old answers are held.
+
+    Returns:
+        The state, whose optimizer keeps to the null space of the old features; and the strips to train on.
+    """
+    torch.manual_seed(config.seed)
+    logits = [predict_logits(network, one, STREAMED_BLOCK_LINES) for one in old]
+    # what no class of the old scene was ever given: at the start no old pixel gets a new class
+    lowest = min((float(np.nanmin(one)) for one in logits if np.isfinite(one).any()), default=0.0)
+    grown, fresh = grow(network, classes, lowest)
+    state = TrainState(grown, copy.deepcopy(grown).requires_grad_(False), make_optimizer(grown, config))
+    if adaptation.share is None:
+        projectors = None
+    else:
+        sums = old_covariances(grown, old)
+        projectors = {name: null_space(one, adaptation.share) for name, one in sums.items()}
+    ProjectedUpdates(grown, projectors, fresh, _BOOST).attach(state.optimizer)
+
+    labels = split.train
+    strips: list[tuple[Scene, NDArray[np.uint8]]] = []
+    digest = scene_hash(scene)
+    for one, scores in zip(old, logits, strict=True) if fresh and adaptation.anchors else ():
+        same = scene_hash(one) == digest
+        taken = labels > 0 if same else np.zeros(scores.shape[:2], dtype=bool)
+        anchors = draw_anchors(scores, taken, adaptation.anchors, config.seed)
+        if same:
+            labels = np.where(labels > 0, labels, anchors)
+        else:
+            strips.append((one, anchors))
+    return state, [(scene, labels), *strips]
+
+
+def old_covariances(network: Network, old: Sequence[Scene]) -> dict[str, torch.Tensor]:
+    """Sum up the inputs of every layer over some scenes, at every length of block that training draws.
+
+    Returns:
+        As `FeatureCovariances.sums`.
+    """
+    covariances = FeatureCovariances(network)
+    with covariances:
+        for scene in old:
+            for block_lines in sorted(set(DYNAMIC_BLOCK_LINES)):
+                predict(network, scene, block_lines or whole_scene_block_lines(scene))
+    return covariances.sums
+
+
+def require_same_sensor(scene: Scene, base: TrainedRun) -> None:
+    """Refuse a scene whose values are not what the network of a run was trained on.
+
+    Raises:
+        InputError: other bands, units or scale.
+    """
+    trained = base.record["scene"]
+    require_bands(scene, base.path.name, base.network.config.bands, trained.get("wavelengths_nm"))
+    require_units(scene, scene.units, base.record)
+    if scene.scale != trained.get("scale", 1.0):
+        raise InputError(
+            f"{scene.name} stores values to be multiplied by {scene.scale:g}, the scene of {base.path.name} by "
+            f"{trained.get('scale', 1.0):g}; store both in the same way"
+        )
+
+
+class _Judge:
+    """Compares what networks say of an old scene, before and after."""
+
+    def __init__(self, scene: Scene, truth: NDArray[np.uint8] | None, before: Network, classes: int) -> None:
+        self.scene = scene
+        self.truth = truth if truth is not None and truth.any() else None
+        self.classes = classes
+        self.block_lines = {"offline": whole_scene_block_lines(scene), "streamed": STREAMED_BLOCK_LINES}
+        self.before = self._maps(before)
+
+    def _maps(self, network: Network) -> dict[str, NDArray[np.uint8]]:
+        return {mode: predict(network, self.scene, lines) for mode, lines in self.block_lines.items()}
+
+    def _accuracy(self, maps: dict[str, NDArray[np.uint8]]) -> dict[str, Any] | None:
+        if self.truth is None:
+            return None
+        return {
+            mode: Metrics.from_maps(self.truth, found, self.classes).as_dict() | {"block_lines": self.block_lines[mode]}
+            for mode, found in maps.items()
+        }
+
+    def __call__(self, after: Network) -> dict[str, Any]:
+        """Return what run.json says of the scene: accuracies (null without labels), and the part of answers held."""
+        maps = self._maps(after)
+        valid = self.before["streamed"] > 0
+        held = (maps["streamed"] == self.before["streamed"])[valid]
+        return {
+            "name": self.scene.name,
+            "sha256": scene_hash(self.scene),
+            "held": float(held.mean()) if held.size else 1.0,
+            "before": self._accuracy(self.before),
+            "after": self._accuracy(maps),
+        }
