@@ -53,12 +53,13 @@ def main() -> None:
     options = parser.parse_args()
     options.cells.mkdir(parents=True, exist_ok=True)
 
+    scenes = " ".join(Path(one).name for one in options.scene)
     parts = [
         "# Adaptation\n",
-        f"`python bench/adapt.py --seeds {options.seeds} --scene {' '.join(Path(one).name for one in options.scene)}`, "
-        f"{options.machine}, one thread. OA in %, in blocks of {STREAMED_BLOCK_LINES} lines, on labelled pixels that no "
-        f"training saw; {options.labels_per_class} labels a class; mean ± standard deviation over the seeds; in brackets "
-        "the 95 % interval of the mean of differences seed by seed. See docs/adapt.md.\n",
+        f"`python bench/adapt.py --seeds {options.seeds} --scene {scenes}`, {options.machine}, one thread. OA in %, in "
+        f"blocks of {STREAMED_BLOCK_LINES} lines, on labelled pixels that no training saw; {options.labels_per_class} "
+        "labels a class; mean ± standard deviation over the seeds; in brackets the 95 % interval of the mean of "
+        "differences seed by seed. See docs/adapt.md.\n",
     ]
     for spec in options.scene:
         scene = read_scene(spec)
