@@ -70,7 +70,7 @@ def test_bad_input_is_refused(folder: Path, changes: dict[str, object], fragment
     cube, wavelengths = np.ones((29, 21, 11), np.float32), np.linspace(400, 900, 11)
     save_scene(folder / "narrow.npz", cube=cube, wavelengths_nm=wavelengths)
     save_scene(folder / "shifted.npz", wavelengths_nm=np.linspace(410, 910, 12))
-    save_scene(folder / "other.npz", class_names=np.array(["soil", "water", "roof"]))
+    save_scene(folder / "other.npz", labels=np.full((29, 21), 2, np.uint8), class_names=np.array(["soil", "water"]))
     given = {"--scene": "new.npz", "--old": "old.npz", "--out": "run3"} | changes
     words: list[object] = []
     for option, value in given.items():
