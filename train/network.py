@@ -17,10 +17,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hyperline.errors import InputError
 from hyperline.scenes import Scene
+from hyperline.train.first_layer import choose_map, scaled
 from hyperline.train.mnf import fit_mnf
 from hyperline.train.ops import Ops
 
@@ -145,19 +147,17 @@ class Network(nn.Module, ABC):
         """Map (T, W, bands) through the first layer to (T, W, components)."""
         return (lines - self.mnf_mean) @ self.mnf_projection
 
-    def fit_first_layer(self, scenes: Scene | Sequence[Scene]) -> None:
-        """Fit the first layer to one training strip, or to several; their labels are not looked at.
-
-        Components have noise variance 1 and signal of any size; the square root of their standard deviation
-        divides them, half way between whitening the noise and whitening the scene.
+    def fit_first_layer(self, strips: Sequence[tuple[Scene, NDArray[np.uint8]]]) -> None:
+        """Fit the first layer to training strips, each with its training labels (line, sample), 0 elsewhere.
 
         Raises:
             InputError: too few valid pixels, or strips of different bands.
         """
-        mnf = fit_mnf(scenes, self.config.components)
         if self.config.first_layer == "mnf":
-            projection = mnf.projection / np.maximum(mnf.snr, 1e-12) ** 0.25
+            mnf = choose_map(strips, self.config.components)
+            projection = scaled(mnf)
         else:
+            mnf = fit_mnf([scene for scene, _ in strips], self.config.components)
             projection = np.diag(1 / np.sqrt(np.maximum(mnf.variance, np.finfo(np.float32).tiny)))
         self.mnf_mean.copy_(torch.from_numpy(mnf.mean))
         self.mnf_projection.copy_(torch.from_numpy(projection))

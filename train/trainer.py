@@ -99,7 +99,7 @@ def start(strips: Strips, model: NetworkConfig, config: TrainConfig) -> TrainSta
     """Make a network for some strips: seeded weights, and the first layer fitted to the noise of all of them."""
     torch.manual_seed(config.seed)
     network = make_network(model)
-    network.fit_first_layer([scene for scene, _ in strips])
+    network.fit_first_layer(strips)
     return TrainState(network, copy.deepcopy(network).requires_grad_(False), make_optimizer(network, config))
 
 

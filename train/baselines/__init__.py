@@ -84,7 +84,7 @@ def fit_baseline(
         elif name in ("svm-spectra", "forest-spectra"):
             seen = features.fit_spectra(scenes)
         else:
-            seen = features.fit_gaussian_scales(scenes, block_lines)
+            seen = features.fit_gaussian_scales(strips, block_lines)
         kind = "svm" if name == "rpnet-rf" else name.split("-")[0]
         classifier = shallow.fit_shallow(kind, seen, strips, classes, seed)
     return FittedBaseline(classifier, scenes[0].bands)

@@ -1,0 +1,66 @@
+"""The fixed first layer: which map from bands to components a network stands on, and how its components are scaled.
+
+Nobody can tell beforehand which noise to whiten (train/mnf.py): a map that is worth eight points on wide fields costs
+as many on a scene of mixed pixels. The training labels can: each map is judged by how well a support vector machine on
+its components tells held-out labels (bench/tuning.md has what that choice is worth).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hyperline.scenes import Scene
+from hyperline.train.mnf import MinimumNoiseFraction, Noise, fit_mnf
+
+_FOLDS, _REPEATS = 3, 10
+# Of a class; more of them take time and choose no better.
+_MOST_LABELS = 50
+
+
+def choose_map(strips: Sequence[tuple[Scene, NDArray[np.uint8]]], components: int) -> MinimumNoiseFraction:
+    """Fit a map for each way to estimate noise, and return the one that tells the training labels apart best.
+
+    Args:
+        strips: scenes, each with its training labels, (line, sample) class ids, 0 elsewhere.
+        components: how many to keep.
+
+    Raises:
+        InputError: too few valid pixels to estimate the covariances.
+    """
+    scenes = [scene for scene, _ in strips]
+    maps = [fit_mnf(scenes, components, noise) for noise in get_args(Noise)]
+    spectra = np.concatenate([np.asarray(scene.cube)[labels > 0] for scene, labels in strips]).astype(np.float64)
+    classes = np.concatenate([labels[labels > 0] for _, labels in strips])
+    scores = [_score((spectra - one.mean) @ scaled(one), classes) for one in maps]
+    return maps[int(np.argmax(scores))]
+
+
+def scaled(mnf: MinimumNoiseFraction) -> NDArray[np.float64]:
+    """Return the projection (bands, components) scaled for a network.
+
+    Components have noise variance 1 and signal of any size. The square root of their standard deviation divides them,
+    half way between whitening the noise and whitening the scene; and each is shrunk by the share of it that is signal
+    (Wiener), so that components of noise alone are not carried along.
+    """
+    snr = np.maximum(mnf.snr, 1.0 + 1e-6)
+    result: NDArray[np.float64] = mnf.projection * (snr**-0.25 * (1 - 1 / snr))
+    return result
+
+
+def _score(components: NDArray[np.float64], classes: NDArray[np.uint8]) -> float:
+    """Return the accuracy on held-out labels, repeated over folds; 0 where nothing can be held out."""
+    from sklearn.model_selection import RepeatedStratifiedKFold, cross_val_score
+    from sklearn.svm import SVC
+
+    rng = np.random.default_rng(0)
+    places = [rng.permutation(np.flatnonzero(classes == one))[:_MOST_LABELS] for one in np.unique(classes)]
+    shared = [place for place in places if len(place) >= 2]  # a class of one label cannot be on both sides
+    if len(shared) < 2:
+        return 0.0
+    chosen = np.concatenate(shared)
+    folds = RepeatedStratifiedKFold(n_splits=min(_FOLDS, min(map(len, shared))), n_repeats=_REPEATS, random_state=0)
+    return float(cross_val_score(SVC(C=100.0, gamma="scale"), components[chosen], classes[chosen], cv=folds).mean())
