@@ -13,12 +13,9 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperline.scenes import Scene
+from hyperline.scenes import Scene, valid_pixels
+from hyperline.train.held_out import held_out_accuracy
 from hyperline.train.mnf import MinimumNoiseFraction, Noise, fit_mnf
-
-_FOLDS, _REPEATS = 3, 10
-# Of a class; more of them take time and choose no better.
-_MOST_LABELS = 50
 
 
 def choose_map(strips: Sequence[tuple[Scene, NDArray[np.uint8]]], components: int) -> MinimumNoiseFraction:
@@ -31,11 +28,16 @@ def choose_map(strips: Sequence[tuple[Scene, NDArray[np.uint8]]], components: in
     Raises:
         InputError: too few valid pixels to estimate the covariances.
     """
+    from sklearn.svm import SVC
+
     scenes = [scene for scene, _ in strips]
     maps = [fit_mnf(scenes, components, noise) for noise in get_args(Noise)]
-    spectra = np.concatenate([np.asarray(scene.cube)[labels > 0] for scene, labels in strips]).astype(np.float64)
-    classes = np.concatenate([labels[labels > 0] for _, labels in strips])
-    scores = [_score((spectra - one.mean) @ scaled(one), classes) for one in maps]
+    labelled = [(scene.cube[labels > 0], labels[labels > 0], scene.nodata) for scene, labels in strips]
+    valid = [valid_pixels(spectra, nodata) for spectra, _, nodata in labelled]
+    spectra = np.concatenate([one[0][seen] for one, seen in zip(labelled, valid, strict=True)]).astype(np.float64)
+    classes = np.concatenate([one[1][seen] for one, seen in zip(labelled, valid, strict=True)])
+    machine = SVC(C=100.0, gamma="scale")
+    scores = [held_out_accuracy(machine, (spectra - one.mean) @ scaled(one), classes) for one in maps]
     return maps[int(np.argmax(scores))]
 
 
@@ -49,18 +51,3 @@ def scaled(mnf: MinimumNoiseFraction) -> NDArray[np.float64]:
     snr = np.maximum(mnf.snr, 1.0 + 1e-6)
     result: NDArray[np.float64] = mnf.projection * (snr**-0.25 * (1 - 1 / snr))
     return result
-
-
-def _score(components: NDArray[np.float64], classes: NDArray[np.uint8]) -> float:
-    """Return the accuracy on held-out labels, repeated over folds; 0 where nothing can be held out."""
-    from sklearn.model_selection import RepeatedStratifiedKFold, cross_val_score
-    from sklearn.svm import SVC
-
-    rng = np.random.default_rng(0)
-    places = [rng.permutation(np.flatnonzero(classes == one))[:_MOST_LABELS] for one in np.unique(classes)]
-    shared = [place for place in places if len(place) >= 2]  # a class of one label cannot be on both sides
-    if len(shared) < 2:
-        return 0.0
-    chosen = np.concatenate(shared)
-    folds = RepeatedStratifiedKFold(n_splits=min(_FOLDS, min(map(len, shared))), n_repeats=_REPEATS, random_state=0)
-    return float(cross_val_score(SVC(C=100.0, gamma="scale"), components[chosen], classes[chosen], cv=folds).mean())

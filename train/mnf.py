@@ -7,7 +7,7 @@ run time.
 What noise is, a scene has to tell. ``neighbours`` is what differs between neighbouring samples, as Green et al. have
 it: of wide fields the scatter within a field, which no class is made of. Where neighbours are of different materials
 (roofs, crowns, mixed pixels) it would whiten away what tells those apart; ``regression`` is what a band holds that no
-linear combination of all others explains (Bioucas-Dias and Nascimento, IEEE TGRS 46(8), 2008), whatever lies next to it.
+combination of all others explains (Bioucas-Dias and Nascimento, IEEE TGRS 46(8), 2008), whatever lies next to it.
 """
 
 from __future__ import annotations

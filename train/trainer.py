@@ -22,6 +22,7 @@ from hyperline.errors import HyperlineError, InputError
 from hyperline.scenes import Scene, valid_pixels
 from hyperline.train.models import make_network
 from hyperline.train.network import MULTIPLE, Network, NetworkConfig, check_block_lines, pad_to_multiple
+from hyperline.train.teacher import shallow_opinions
 from hyperline.train.ugcl import UgclVariant, balance_loss, scale_losses
 
 BlockLines = Literal["dynamic", "full"] | int
@@ -31,6 +32,9 @@ DYNAMIC_BLOCK_LINES = (8, 8, 16, 0)
 
 # Training strips, each with the labels that train: (line, sample) class ids, 0 elsewhere.
 Strips = Sequence[tuple[Scene, NDArray[np.uint8]]]
+
+# Class probabilities (line, sample, class) of a strip, where there are any.
+Opinions = Sequence[NDArray[np.float32] | None]
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 
@@ -47,8 +51,10 @@ class TrainConfig:
         ugcl: variant of the corrective learning (train/ugcl.py).
         balance: weight of the load-balancing loss.
         smoothing: label smoothing.
-        consistency: weight of the consistency loss on unlabelled pixels, reached over the first third of the
-            epochs; 0 leaves it out.
+        consistency: weight of the consistency loss on all pixels, reached over the first third of the epochs; 0
+            leaves it out.
+        shallow: share that shallow classifiers have in what that loss asks for (train/teacher.py); the averaged
+            network has the rest.
         average: decay per step of the moving average of the weights, which is what is kept.
         augment: flip and shift the scene at every step; the shift moves the block and pooling grids.
         tile: side of a training tile in pixels; strips no larger are seen whole, and several of them are gathered
@@ -65,6 +71,7 @@ class TrainConfig:
     balance: float = 0.01
     smoothing: float = 0.0
     consistency: float = 3.0
+    shallow: float = 0.5
     average: float = 0.95
     augment: bool = True
     tile: int = 256
@@ -130,12 +137,15 @@ def train(
     # Every tensor here is written before it is read; filling it first would cost a tenth of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     every = max(1, config.epochs // 10)
+    opinions: Opinions = [None for _ in strips]
+    if config.consistency and config.shallow:
+        opinions = shallow_opinions(strips, state.network.config.classes, config.seed)
     state.network.train()
     while state.epoch < config.epochs:
         # Every epoch draws from its own seed: a resumed run goes on as if it had never stopped.
         rng = np.random.default_rng([config.seed, state.epoch])
         torch.manual_seed(int(rng.integers(2**62)))
-        curves = _train_epoch(state, strips, config, rng)
+        curves = _train_epoch(state, strips, opinions, config, rng)
         for name, value in curves.items():
             state.history.setdefault(name, []).append(value)
         state.epoch += 1
@@ -146,7 +156,9 @@ def train(
     return state.average.eval()
 
 
-def _train_epoch(state: TrainState, strips: Strips, config: TrainConfig, rng: np.random.Generator) -> dict[str, float]:
+def _train_epoch(
+    state: TrainState, strips: Strips, opinions: Opinions, config: TrainConfig, rng: np.random.Generator
+) -> dict[str, float]:
     rate = config.learning_rate * (1 - state.epoch / config.epochs) ** 0.9
     for group in state.optimizer.param_groups:
         group["lr"] = rate
@@ -155,9 +167,11 @@ def _train_epoch(state: TrainState, strips: Strips, config: TrainConfig, rng: np
     steps = sum(tile.ends_step for tile in tiles)
     for tile in tiles:
         lines, valid, target = _cut(*strips[tile.strip], tile.window)
+        told = opinions[tile.strip]
+        opinion = torch.from_numpy(told[tile.window]) if told is not None else lines.new_zeros(*valid.shape, 0)
         block_lines = _draw_block_lines(config.block_lines, rng)
         if config.augment:
-            lines, valid, target = _augment(lines, valid, target, rng)
+            lines, valid, target, opinion = _augment((lines, valid, target, opinion), rng)
         lines, valid = pad_to_multiple(lines, valid, block_lines)
         prediction = state.network(lines, valid, block_lines or lines.shape[0])
         height, width = target.shape
@@ -173,7 +187,9 @@ def _train_epoch(state: TrainState, strips: Strips, config: TrainConfig, rng: np
             curves["balance"] = balance_loss(prediction.routing, prediction.active)
             loss = loss + config.balance * curves["balance"]
         if config.consistency:
-            curves["consistency"] = _consistency_loss(state, lines, valid, prediction.logits[0])
+            curves["consistency"] = _consistency_loss(
+                state, lines, valid, opinion, config.shallow, prediction.logits[0]
+            )
             loss = loss + config.consistency * min(1.0, 3 * state.epoch / config.epochs) * curves["consistency"]
         if not torch.isfinite(loss):
             raise HyperlineError(
@@ -191,16 +207,29 @@ def _train_epoch(state: TrainState, strips: Strips, config: TrainConfig, rng: np
     return sums | {"learning rate": rate}
 
 
-def _consistency_loss(state: TrainState, lines: Tensor, valid: Tensor, logits: Tensor) -> Tensor:
-    """Ask the streaming network for what the averaged one says with the whole scene in view.
+def _consistency_loss(
+    state: TrainState, lines: Tensor, valid: Tensor, opinion: Tensor, shallow: float, logits: Tensor
+) -> Tensor:
+    """Ask the streaming network for what the averaged one, and shallow classifiers, say with the whole scene in view.
 
     Unlabelled pixels are plentiful, and the averaged network sees past the block: mean teacher (Tarvainen
-    and Valpola, arXiv 1703.01780), with the block length as the perturbation.
+    and Valpola, arXiv 1703.01780), with the block length as the perturbation. Shallow classifiers see past it too.
+
+    Args:
+        state: holds the averaged network.
+        lines: (T, W, bands), padded.
+        valid: (T, W).
+        opinion: (t, w, classes) of the lines before they were padded; no classes where there is none.
+        shallow: its share.
+        logits: (T, W, classes) of the network that is trained.
     """
     state.average.eval()
     with torch.no_grad():
         target = state.average(*pad_to_multiple(lines, valid, 0), -(-lines.shape[0] // MULTIPLE) * MULTIPLE)
     target = torch.softmax(target.logits[0][: lines.shape[0], : lines.shape[1]][valid], dim=-1)
+    if opinion.shape[2]:
+        height, width = opinion.shape[:2]
+        target = (1 - shallow) * target + shallow * opinion[valid[:height, :width]]
     return torch.nn.functional.cross_entropy(logits[valid], target)
 
 
@@ -295,17 +324,11 @@ def _cut(scene: Scene, labels: NDArray[np.uint8], window: Window) -> tuple[Tenso
     return torch.from_numpy(lines), torch.from_numpy(valid), torch.from_numpy(target)
 
 
-def _augment(lines: Tensor, valid: Tensor, target: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Flip along and across track, and shift by up to one pooling cell with invalid pixels."""
+def _augment(maps: tuple[Tensor, ...], rng: np.random.Generator) -> tuple[Tensor, ...]:
+    """Flip maps (line, sample, …) along and across track, and shift them by up to one pooling cell with zeros."""
     axes = [axis for axis in (0, 1) if rng.random() < 0.5]
     above, left = (int(n) for n in rng.integers(MULTIPLE, size=2))
-    lines, valid, target = (t.flip(axes) for t in (lines, valid, target))
-    pad = torch.nn.functional.pad
-    return (
-        pad(lines, (0, 0, left, 0, above, 0)),
-        pad(valid, (left, 0, above, 0)),
-        pad(target, (left, 0, above, 0)),
-    )
+    return tuple(torch.nn.functional.pad(one.flip(axes), (*(0, 0) * (one.ndim - 2), left, 0, above, 0)) for one in maps)
 
 
 def _draw_block_lines(block_lines: BlockLines, rng: np.random.Generator) -> int:
