@@ -25,6 +25,7 @@ from hyperline.export.step import export_step, state_tensors
 from hyperline.runtime.bench import Plan, run_bench, stepper, take_turns
 from hyperline.runtime.engines.ort_cpu import OrtCpuEngine
 from hyperline.scenes import Scene
+from hyperline.train.first_layer import unlabelled
 from hyperline.train.models.mambamoe import MambaMoE, MambaMoEConfig
 from hyperline.train.network import MULTIPLE
 
@@ -86,7 +87,7 @@ def full_frame_bundle(path: Path, bands: int, classes: int) -> Bundle:
     scene = Scene("made-up", cube.astype(np.float32))
     config = MambaMoEConfig(bands=bands, classes=classes)
     network = MambaMoE(config).requires_grad_(False).eval()
-    network.fit_first_layer(scene)
+    network.fit_first_layer(unlabelled(scene))
     names = tuple(f"class {i + 1}" for i in range(classes))
     lines, valid = np.ascontiguousarray(scene.cube[:_BLOCK_LINES]), np.ones((_BLOCK_LINES, 64), bool)
     answer = classify(network, lines, valid, _BLOCK_LINES)

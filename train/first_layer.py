@@ -41,6 +41,11 @@ def choose_map(strips: Sequence[tuple[Scene, NDArray[np.uint8]]], components: in
     return maps[int(np.argmax(scores))]
 
 
+def unlabelled(*scenes: Scene) -> list[tuple[Scene, NDArray[np.uint8]]]:
+    """Return strips without training labels: the map is then that of the neighbours."""
+    return [(scene, np.zeros((scene.lines, scene.samples), np.uint8)) for scene in scenes]
+
+
 def scaled(mnf: MinimumNoiseFraction) -> NDArray[np.float64]:
     """Return the projection (bands, components) scaled for a network.
 

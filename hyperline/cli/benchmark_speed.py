@@ -106,7 +106,7 @@ def _streamed(experiment: Experiment, name: str, task: Task) -> tuple[SpeedPath,
     network = make_network(
         network_config(contestant.network, bands=task.bands, classes=task.classes, **contestant.model)
     )
-    network.fit_first_layer([strip for strip, _ in task.strips])
+    network.fit_first_layer(task.strips)
     network.requires_grad_(False).eval()
     try:
         return "onnx", _exported(network, experiment.block_lines, task)

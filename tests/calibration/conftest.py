@@ -18,6 +18,7 @@ from hyperline.calibration.stream import stream
 from hyperline.export.parity import classify
 from hyperline.export.step import export_step, state_tensors
 from hyperline.scenes import Scene
+from hyperline.train.first_layer import unlabelled
 from hyperline.train.models import mambamoe
 from hyperline.train.models.mambamoe import MambaMoE, MambaMoEConfig
 from hyperline.train.network import MULTIPLE
@@ -44,7 +45,7 @@ def bundle_bytes(tmp_path_factory) -> bytes:
         config = MambaMoEConfig(bands=BANDS, classes=3, components=8, channels=32)
         network = MambaMoE(config)
         scene = made_up_scene()
-        network.fit_first_layer(scene)
+        network.fit_first_layer(unlabelled(scene))
         with torch.no_grad():
             for parameter in network.parameters():  # an untrained network says nearly the same everywhere
                 parameter.add_(torch.randn_like(parameter) * 0.05)

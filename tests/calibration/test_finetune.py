@@ -24,6 +24,7 @@ from hyperline.errors import InputError
 from hyperline.export.step import export_step, state_tensors
 from hyperline.plugins import reference
 from hyperline.scenes import Scene
+from hyperline.train.first_layer import unlabelled
 from hyperline.train.models import mambamoe
 from hyperline.train.models.mambamoe import MambaMoE, MambaMoEConfig
 from hyperline.train.network import MULTIPLE
@@ -104,7 +105,7 @@ def trained():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mambamoe, "SCALES", 1)
         network = MambaMoE(MambaMoEConfig(bands=BANDS, classes=3, components=8, channels=16))
-        network.fit_first_layer(scene)
+        network.fit_first_layer(unlabelled(scene))
         with torch.no_grad():
             for parameter in network.parameters():  # an untrained network says nearly the same everywhere
                 parameter.add_(torch.randn_like(parameter) * 0.05)

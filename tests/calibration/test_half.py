@@ -16,6 +16,7 @@ from hyperline.plugins import DOMAIN, reference
 from hyperline.plugins.native import find_library
 from hyperline.plugins.onnxruntime_ops import ORT_LIBRARY, register_native_ops
 from hyperline.scenes import Scene
+from hyperline.train.first_layer import unlabelled
 from hyperline.train.models.mambamoe import MambaMoE, MambaMoEConfig
 
 FULL, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
@@ -38,7 +39,7 @@ def full(scene):
     """A float32 step, random weights, three scales, blocks of 8 lines."""
     torch.manual_seed(0)
     network = MambaMoE(MambaMoEConfig(bands=BANDS, classes=3, components=8, channels=32))
-    network.fit_first_layer(scene)
+    network.fit_first_layer(unlabelled(scene))
     with torch.no_grad():
         for parameter in network.parameters():  # as initialised it says nearly the same everywhere
             parameter.add_(torch.randn_like(parameter) * 0.05)

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from hyperline.export.excerpt import cut_excerpt
 from hyperline.export.step import export_step
 from hyperline.scenes import Scene
+from hyperline.train.first_layer import unlabelled
 from hyperline.train.models import mambamoe
 from hyperline.train.models.mambamoe import MambaMoE, MambaMoEConfig
 
@@ -35,7 +36,7 @@ def scene():
 def network_for(scene, config):
     torch.manual_seed(0)
     network = MambaMoE(config)
-    network.fit_first_layer(scene)
+    network.fit_first_layer(unlabelled(scene))
     with torch.no_grad():
         for parameter in network.parameters():  # an untrained network says nearly the same everywhere
             parameter.add_(torch.randn_like(parameter) * 0.05)

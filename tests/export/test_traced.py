@@ -19,6 +19,7 @@ from hyperline.export.parity import check_parity
 from hyperline.export.step import export_step
 from hyperline.plugins.native import find_library
 from hyperline.plugins.onnxruntime_ops import ORT_LIBRARY
+from hyperline.train.first_layer import unlabelled
 from hyperline.train.network import Network, NetworkConfig, Prediction, StateSpec, under
 from hyperline.train.ops import TorchOps
 from hyperline.train.ssm import Direction, SpatialExpert
@@ -87,7 +88,7 @@ CONFIGS = {
 def tiny(request, scene):
     torch.manual_seed(2)
     network = Tiny(TinyConfig(bands=24, classes=3, components=8, **CONFIGS[request.param]))
-    network.fit_first_layer(scene)
+    network.fit_first_layer(unlabelled(scene))
     return network.requires_grad_(False).eval()
 
 

@@ -57,7 +57,7 @@ PLAIN = Adaptation(share=None, anchors=0)
 
 def adapt_config(seed: int, **changes: Any) -> TrainConfig:
     """Return how to train an adaptation, as tuned; ``changes`` are fields of `TrainConfig`."""
-    return replace(TrainConfig(epochs=30, seed=seed), **changes)
+    return replace(TrainConfig(epochs=30, shallow=0.0, seed=seed), **changes)
 
 
 def adapt_run(
