@@ -115,8 +115,10 @@ def _circumstances(files: Sequence[Path], protocols: Sequence[Protocol], machine
 
 def _write_page(page: Path, report: str, pictures: Sequence[Path]) -> None:
     """Write the report as a page of the documentation, its pictures beside it."""
-    from hyperline.disk import replace_file
+    from hyperline.disk import disk_errors, replace_file
 
+    with disk_errors(page.parent):
+        page.parent.mkdir(parents=True, exist_ok=True)
     for picture in pictures:
         replace_file(page.parent / picture.name, picture.read_bytes())
     shown = "".join(f"\n![{picture.stem}]({picture.name})\n" for picture in pictures)

@@ -308,13 +308,14 @@ def test_a_scene_that_is_not_there_is_said_and_the_others_are_measured(protocol_
     arguments = ["benchmark", str(protocol_file), str(tmp_path / "other.toml"), "--out", str(tmp_path / "out")]
     arguments += ["--page", str(tmp_path / "docs" / "page.md"), "--workers", "1", "--model", "lda-mnf", "--no-speed"]
     ended = CliRunner().invoke(hyperline, arguments)
-    assert ended.exit_code == 2
+    assert isinstance(ended.exception, InputError) and ended.exception.exit_code == 2, ended
+    assert "1 experiments were skipped" in str(ended.exception)
     page = (tmp_path / "docs" / "page.md").read_text()
     assert "Not measured:" in page and "missing.npz is not there" in page
     assert "## A try" in page and "## Another" not in page and "![accuracy](accuracy.png)" in page
     assert (tmp_path / "docs" / "accuracy.png").stat().st_size > 5000
     alone = CliRunner().invoke(hyperline, ["benchmark", str(tmp_path / "other.toml"), "--out", str(tmp_path / "none")])
-    assert alone.exit_code == 2 and not (tmp_path / "none").exists()
+    assert "no experiment can be measured" in str(alone.exception) and not (tmp_path / "none").exists()
 
 
 def test_settings_are_chosen_on_no_scene_that_is_reported():
