@@ -50,7 +50,8 @@ def accuracy_after_training(config: NetworkConfig, scene: Scene, epochs: int) ->
     """Share of the test pixels of a scene that are right, streamed in blocks of 8 lines."""
     split = random_split(scene.labels, labels_per_class=20, seed=0)
     settings = TrainConfig(epochs=epochs, learning_rate=5e-3, consistency=0.0, threads=1)
-    network = train(start(scene, config, settings), scene, split, settings)
+    strips = [(scene, split.train)]
+    network = train(start(strips, config, settings), strips, settings)
     labels = predict(network, scene, 8)
     test = split.test > 0
     return float(np.mean(labels[test] == split.test[test]))
