@@ -8,23 +8,27 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from hyperline.errors import InputError
-from hyperline.metrics import Metrics
+from hyperline.metrics import Metrics, Reliability
 from hyperline.scenes import merge_classes, read_plots, read_scene
 from hyperline.splits import Split, make_split, site_split
 from hyperline.train.baselines import fit_baseline
+from hyperline.train.baselines.classification import Classification
 from hyperline.train.benchmark.contestants import Contestant
 from hyperline.train.benchmark.fingerprint import fingerprint
 from hyperline.train.benchmark.protocol import Experiment, Protocol
+from hyperline.train.confidence import held_out_temperature, labels_and_confidence
 from hyperline.train.models import NETWORKS, network_config
-from hyperline.train.network import Network
-from hyperline.train.trainer import Strips, TrainConfig, predict, start, train
+from hyperline.train.network import Network, NetworkConfig
+from hyperline.train.trainer import Strips, TrainConfig, predict_logits, start, train
+
+_Number = TypeVar("_Number", np.uint8, np.float64)
 
 
 @dataclass(frozen=True)
@@ -135,13 +139,15 @@ def read_task(experiment: Experiment, seed: int) -> Task:
     return Task([(scene, split.train)], [(scene, split.test)], split, classes, scene.class_names)
 
 
-def make_trained(task: Task, contestant: Contestant, epochs: int | None, seed: int) -> Network:
-    """Train a network, on one thread; ``epochs`` None as tuned."""
+def make_trained(
+    task: Task, contestant: Contestant, epochs: int | None, seed: int
+) -> tuple[Network, NetworkConfig, TrainConfig]:
+    """Train a network, on one thread; ``epochs`` None as tuned. Returns its settings too."""
     config = TrainConfig(
         **{**contestant.train, **({} if epochs is None else {"epochs": epochs}), "seed": seed, "threads": 1}
     )
     model = network_config(contestant.network, bands=task.bands, classes=task.classes, **contestant.model)
-    return train(start(task.strips, model, config), task.strips, config)
+    return train(start(task.strips, model, config), task.strips, config), model, config
 
 
 def run_cell(cell: Cell) -> dict[str, Any]:
@@ -149,7 +155,8 @@ def run_cell(cell: Cell) -> dict[str, Any]:
 
     Returns:
         ``code`` (`Cell.code` where it was run), ``split`` (`Split.as_dict`), ``seconds``, ``parameters`` (None for a
-        baseline), and ``offline`` and ``streamed``, each {oa, aa, kappa, per_class}.
+        baseline), ``temperature`` (None where none is fitted), and ``offline`` and ``streamed``, each {oa, aa, kappa,
+        per_class}, with ``ece`` where there are probabilities and ``ece_temperature`` where there is a temperature.
 
     Raises:
         InputError: the scene cannot be read, or has no labels to train on.
@@ -157,29 +164,52 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     torch.set_num_threads(1)
     one, contestant = cell.experiment, cell.contestant
     task = read_task(one, cell.seed)
-    began, parameters = time.perf_counter(), None
-    maps: dict[str, list[NDArray[np.uint8]]] = {}
+    began, parameters, temperature = time.perf_counter(), None, None
+    answers: dict[str, list[tuple[NDArray[np.uint8], NDArray[np.float64] | None]]] = {}
+    cooled: dict[str, list[tuple[NDArray[np.uint8], NDArray[np.float64]]]] = {}
     if contestant.baseline is not None:
         for mode, block_lines in (("offline", None), ("streamed", one.block_lines)):
             fitted = fit_baseline(contestant.baseline, task.strips, task.classes, block_lines, cell.seed)
-            maps[mode] = [fitted.classify(scene).class_map for scene, _ in task.judged]
+            answers[mode] = [_of_baseline(fitted.classify(scene)) for scene, _ in task.judged]
     else:
-        network = make_trained(task, contestant, one.epochs, cell.seed)
-        for mode, block_lines in (("offline", 0), ("streamed", one.block_lines)):
-            maps[mode] = [predict(network, scene, block_lines) for scene, _ in task.judged]
+        network, model, config = make_trained(task, contestant, one.epochs, cell.seed)
+        logits = {
+            mode: [predict_logits(network, scene, block_lines) for scene, _ in task.judged]
+            for mode, block_lines in (("offline", 0), ("streamed", one.block_lines))
+        }
+        answers = {mode: [labels_and_confidence(said) for said in found] for mode, found in logits.items()}
         parameters = sum(parameter.numel() for parameter in network.parameters())
+        if contestant.temperature:
+            temperature = held_out_temperature(task.strips, model, config, one.block_lines, None).temperature
+            cooled = {
+                mode: [labels_and_confidence(said / temperature) for said in found] for mode, found in logits.items()
+            }
     result: dict[str, Any] = {
         "code": cell.code,
         "split": task.split.as_dict(),
         "seconds": time.perf_counter() - began,
         "parameters": parameters,
+        "temperature": temperature,
     }
     truth = _flat([labels for _, labels in task.judged])
-    for mode, found in maps.items():
-        metrics = Metrics.from_maps(truth, _flat(found), task.classes)
+    for mode, found in answers.items():
+        labels = _flat([one for one, _ in found])
+        metrics = Metrics.from_maps(truth, labels, task.classes)
         result[mode] = {"oa": metrics.oa, "aa": metrics.aa, "kappa": metrics.kappa, "per_class": metrics.per_class}
+        sure = [confidence for _, confidence in found if confidence is not None]
+        if len(sure) == len(found):
+            result[mode]["ece"] = Reliability.from_maps(truth, labels, _flat(sure)).ece
+        if mode in cooled:
+            after = _flat([confidence for _, confidence in cooled[mode]])
+            result[mode]["ece_temperature"] = Reliability.from_maps(truth, labels, after).ece
     return result
 
 
-def _flat(maps: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+def _of_baseline(found: Classification) -> tuple[NDArray[np.uint8], NDArray[np.float64] | None]:
+    if found.probabilities is None:
+        return found.class_map, None
+    return found.class_map, found.probabilities.max(-1).astype(np.float64)
+
+
+def _flat(maps: list[NDArray[_Number]]) -> NDArray[_Number]:
     return np.concatenate([one.ravel() for one in maps])
