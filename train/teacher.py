@@ -21,7 +21,7 @@ from hyperline.train.baselines import Baseline, fit_baseline
 from hyperline.train.baselines.shallow import ShallowClassifier
 from hyperline.train.held_out import held_out_accuracy
 
-TEACHERS: tuple[Baseline, ...] = ("svm-spectra", "svm-mnf", "lda-mnf", "forest-mnf")
+TEACHERS: tuple[Baseline, ...] = ("svm-spectra", "svm-mnf", "lda-mnf")
 # A classifier that is so much more accurate on held-out labels has e times the say.
 _ACCURACY_STEP = 1 / 30
 # Turns the scores of support vectors, which lie about 1 apart, into probabilities.
@@ -38,7 +38,7 @@ def shallow_opinions(
     Args:
         strips: scenes, each with its training labels, (line, sample) class ids, 0 elsewhere.
         classes: number of them.
-        seed: of the forest.
+        seed: of their draws, where they have any.
 
     Returns:
         (line, sample, class) probabilities for each strip; None for one of more than a million pixels.
