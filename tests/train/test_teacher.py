@@ -1,0 +1,60 @@
+"""What shallow classifiers say of the pixels that nobody labelled."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hyperline.scenes import Scene
+from hyperline.train import teacher
+from hyperline.train.held_out import held_out_accuracy
+from hyperline.train.teacher import shallow_opinions
+
+from .conftest import striped_scene
+
+
+def labels_of(scene: Scene, count: int) -> np.ndarray:
+    train = np.zeros_like(scene.labels)
+    for one in range(1, 4):
+        place = np.argwhere(scene.labels == one)
+        train[tuple(place[np.random.default_rng(one).permutation(len(place))[:count]].T)] = one
+    return train
+
+
+def test_opinions_are_probabilities_and_mostly_right() -> None:
+    scene = striped_scene()
+    (said,) = shallow_opinions([(scene, labels_of(scene, 6))], 4, seed=0)
+    assert said is not None and said.shape == (scene.lines, scene.samples, 4) and said.dtype == np.float32
+    assert np.allclose(said.sum(-1), 1, atol=1e-5)
+    assert (said[..., 3] == 0).all()  # nobody taught the fourth class
+    known = scene.labels > 0
+    assert (said.argmax(-1) + 1 == scene.labels)[known].mean() > 0.95
+
+
+def test_who_tells_held_out_labels_better_has_more_say() -> None:
+    rng = np.random.default_rng(0)
+    materials = rng.integers(3, size=(40, 40))  # no neighbour says anything of a pixel
+    spectra = rng.uniform(100, 1000, (3, 6))
+    cube = (spectra[materials] + rng.normal(0, 20, (40, 40, 6))).astype(np.float32)
+    scene = Scene("no neighbourhood", cube, (materials + 1).astype(np.uint8))
+    (said,) = shallow_opinions([(scene, labels_of(scene, 8))], 3, seed=0)
+    assert said is not None
+    assert (said.argmax(-1) == materials).mean() > 0.97  # as the spectra alone have it
+
+
+def test_a_strip_too_large_for_memory_has_no_opinion(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = striped_scene()
+    monkeypatch.setattr(teacher, "_MOST_PIXELS", scene.lines * scene.samples)
+    larger = striped_scene(lines=48)
+    train = labels_of(scene, 6)
+    small, none = shallow_opinions([(scene, train), (larger, labels_of(larger, 6))], 3, seed=0)
+    assert small is not None and none is None
+    assert shallow_opinions([(larger, labels_of(larger, 6))], 3, seed=0) == [None]
+
+
+def test_labels_that_cannot_be_held_out_tell_nothing() -> None:
+    from sklearn.svm import SVC
+
+    features = np.random.default_rng(0).normal(size=(3, 2))
+    assert held_out_accuracy(SVC(), features, np.array([1, 2, 3], np.uint8)) == 0
+    assert held_out_accuracy(SVC(), features, np.array([1, 1, 2], np.uint8)) == 0
