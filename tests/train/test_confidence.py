@@ -139,7 +139,7 @@ def test_a_run_says_what_its_confidence_is_worth_and_the_network_is_that_of_all_
     assert scene.labels is not None
     split = random_split(scene.labels, 6, 0)
     model = small_network().config
-    config = TrainConfig(epochs=4, threads=1)
+    config = TrainConfig(epochs=4, shallow=0.0, threads=1)
     epochs: list[int] = []
     plain = train_run(scene, split, model, config, tmp_path / "plain")
     run = train_run(

@@ -49,7 +49,7 @@ def test_it_learns_a_simple_scene() -> None:
     scene = striped_scene(bands=24)
     assert scene.labels is not None
     split = random_split(scene.labels, 15, 0)
-    config = TrainConfig(epochs=30, learning_rate=1e-2, threads=1)
+    config = TrainConfig(epochs=30, learning_rate=1e-2, shallow=0.0, threads=1)
     model = network_config("liunet", bands=24, classes=3)
     strips = [(scene, split.train)]
     network = train(start(strips, model, config), strips, config)

@@ -20,7 +20,7 @@ from .conftest import striped_scene
 MODEL = MambaMoEConfig(
     6, 3, components=6, channels=16, experts=(4, 4, 4, 4), state=4, spectral_groups=4, spectral_inner=4
 )
-CONFIG = TrainConfig(epochs=6, threads=1)
+CONFIG = TrainConfig(epochs=6, shallow=0.0, threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +60,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(scene: Scene, spli
         if epoch == 4:
             raise StopHereError
 
-    strips = [(scene, split.train)]
+    strips, config = [(scene, split.train)], replace(CONFIG, shallow=0.5)
     checkpoint = tmp_path / "checkpoint.safetensors"
     with pytest.raises(StopHereError):
-        train(start(strips, MODEL, CONFIG), strips, CONFIG, checkpoint, stop_after_four)
-    state = load_checkpoint(checkpoint, MODEL, CONFIG)
+        train(start(strips, MODEL, config), strips, config, checkpoint, stop_after_four)
+    state = load_checkpoint(checkpoint, MODEL, config)
     assert state.epoch == 4 and len(state.history["loss"]) == 4
-    resumed = train(state, strips, CONFIG, checkpoint)
-    assert torch.equal(weights(resumed), weights(trained(scene, split, CONFIG)))
+    resumed = train(state, strips, config, checkpoint)
+    assert torch.equal(weights(resumed), weights(trained(scene, split, config)))
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]
 
 
