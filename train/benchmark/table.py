@@ -19,7 +19,7 @@ from hyperline.train.benchmark.work import Cell
 Mode = Literal["offline", "streamed"]
 MODES: tuple[Mode, ...] = ("offline", "streamed")
 # By their keys in a result; a model that gives no probabilities has no calibration error.
-_MEASURES = {"oa": "OA", "aa": "AA", "kappa": "κ", "ece": "ECE"}
+_MEASURES = {"oa": "OA", "aa": "AA", "kappa": "κ", "ece": "ECE", "ece_temperature": "ECE with temperature"}
 # How a speed was measured, by its key in a result.
 _SPEED_MARKS = {"onnx": "", "torch": "†", "numpy": "‡"}
 _SPEED_NOTES = {
