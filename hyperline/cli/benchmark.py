@@ -86,7 +86,9 @@ def benchmark(
             found = work_through(timed, measure_speed, out / "speed", workers=1)
             progress.update(task, completed=len(timed))
             speeds = {place: found[name] for place, (name, _) in named.items()}
-    circumstances = _circumstances(protocol_files, protocols, f"{machine['model']}, {machine['usable']} cores")
+    words = [*map(str, protocol_files), *([] if seeds is None else [f"--seeds {seeds}"])]
+    words += [f"--model {name}" for name in models]
+    circumstances = _circumstances(words, protocols, f"{machine['model']}, {machine['usable']} cores")
     report = markdown(protocols, results, speeds, circumstances, skipped)
     replace_file(out / "report.md", report.encode())
     replace_file(out / "cells.csv", as_csv(protocols, results).encode())
@@ -102,13 +104,13 @@ def benchmark(
         raise InputError(f"{len(skipped)} experiments were skipped: {'; '.join(skipped)}; the report has the others")
 
 
-def _circumstances(files: Sequence[Path], protocols: Sequence[Protocol], machine: str) -> str:
+def _circumstances(words: Sequence[str], protocols: Sequence[Protocol], machine: str) -> str:
     from hyperline import __version__
     from hyperline.train.benchmark.work import cells
 
     codes = sorted({cell.code for protocol in protocols for cell in cells(protocol)})
     return (
-        f"`hyperline benchmark {' '.join(map(str, files))}`, hyperline {__version__}, training code "
+        f"`hyperline benchmark {' '.join(words)}`, hyperline {__version__}, training code "
         f"{', '.join(codes)} (a hash by kind of model), one thread a cell, on {machine}."
     )
 
