@@ -47,7 +47,8 @@ def train_all(scene: Scene, split: Split, seed: int) -> dict[str, Logits]:
 
     def trained(epochs: int, seen: NDArray[np.uint8]) -> Network:
         few = replace(config, epochs=epochs)
-        return train(start(scene, model, few), scene, replace(split, train=seen), few)
+        strips = [(scene, seen)]
+        return train(start(strips, model, few), strips, few)
 
     network, judged = trained(EPOCHS, split.train), split.test > 0
     found = {

@@ -100,7 +100,8 @@ def deletion_curves(scene: Scene, seed: int, pixels: int, epochs: int) -> np.nda
     split = block_split(scene.labels, 15, seed)
     model = MambaMoEConfig(bands=scene.bands, classes=int(scene.labels.max()))
     config = TrainConfig(epochs=epochs, seed=seed, threads=1)
-    network = train(start(scene, model, config), scene, split, config)
+    strips = [(scene, split.train)]
+    network = train(start(strips, model, config), strips, config)
     rng = np.random.default_rng([seed, 3])
     places = [
         tuple(place)

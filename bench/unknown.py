@@ -98,7 +98,8 @@ def measure(scene: Scene, number: int, seed: int, epochs: int, labels_per_class:
     split, known, unknown = without(random_split(scene.labels, labels_per_class, seed), number)
     config = TrainConfig(seed=seed, threads=1, epochs=epochs)
     model = network_config("mambamoe", bands=scene.bands, classes=int(scene.labels.max()) - 1)
-    network = train(start(scene, model, config), scene, split, config)
+    strips = [(scene, split.train)]
+    network = train(start(strips, model, config), strips, config)
     found = {}
     for name, values in scores(network, scene, split.train).items():
         false, true = roc_curve(values[known], values[unknown])

@@ -184,7 +184,8 @@ def trained() -> tuple[MambaMoE, Scene]:
     sizes = {"channels": 16, "experts": (4, 4, 4, 4), "spectral_groups": 4, "spectral_inner": 4, "state": 4}
     config = TrainConfig(epochs=25, threads=1, consistency=0.0)
     model = MambaMoEConfig(bands=8, classes=3, **sizes)
-    network = train(start(scene, model, config), scene, random_split(scene.labels, 20, 0), config)
+    strips = [(scene, random_split(scene.labels, 20, 0).train)]
+    network = train(start(strips, model, config), strips, config)
     assert isinstance(network, MambaMoE)
     return network, scene
 
