@@ -229,7 +229,8 @@ def test_a_scene_without_class_names_gets_numbered_ones_from_training_to_flight(
     for model in (run, bundle):
         done = hyperline("evaluate", model, scene, "--threads", 1)
         assert done.code == 0, done.err
-        assert [line.split("  ")[1] for line in done.out.splitlines()[2:]] == ["class 1", "class 2", "class 3"]
+        classes = [line for line in done.out.splitlines() if line.startswith("  ")]
+        assert [line.split("  ")[1] for line in classes] == ["class 1", "class 2", "class 3"]
     # A model that knows numbers alone takes labels with names; it cannot know a fourth class.
     named = save_scene(tmp_path / "named.npz")
     assert hyperline("evaluate", run, named, "--threads", 1).code == 0

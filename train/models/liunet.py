@@ -74,7 +74,7 @@ class LiuNet(Network):
         state: Mapping[str, Tensor] | None = None,
     ) -> Prediction:
         """Classify every pixel by itself; see `Network.forward`."""
-        spectra = self.components(lines)  # (T, W, components)
+        spectra = self.components(lines) * valid.unsqueeze(-1)  # (T, W, components)
         features = self.spectral(spectra.flatten(0, 1).unsqueeze(1))  # (T W, filters, length)
         scores = self.head(features.flatten(1))  # (T W, classes)
         return Prediction((scores.reshape(*valid.shape, self.config.classes),), {})
