@@ -84,6 +84,8 @@ def _card(run: TrainedRun, name: str, block_lines: int, parity: Parity) -> Card:
         composite_bands=tuple(scene["composite_bands"]),
         states=state_tensors(run.network),
         training={key: record[key] for key in ("hyperline", "torch", "created", "seconds", "split", "model", "train")}
+        # the scenes before, whose training pixels must not judge the bundle either
+        | ({"adapted": record["adapted"]} if "adapted" in record else {})
         | {
             "scene": {
                 key: scene[key] for key in ("name", "sha256", "lines", "samples", "units", "notes") if key in scene

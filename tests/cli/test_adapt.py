@@ -49,6 +49,10 @@ def test_an_adapted_run_is_a_whole_run(folder: Path, tmp_path: Path) -> None:
         assert json.loads(done.out)["oa"] == expected
     done = hyperline("export", run2, "--out", tmp_path / "adapted.hlb")
     assert done.code == 0, done.err
+    pixels = json.loads(hyperline("evaluate", run2, folder / "old.npz", "--json", "--threads", 1).out)["pixels"]
+    done = hyperline("evaluate", tmp_path / "adapted.hlb", folder / "old.npz", "--json", "--threads", 1)
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["pixels"] == pixels  # what the run before was trained on does not judge the bundle
 
     refused(hyperline("adapt", tmp_path / "adapted.hlb", *given), "is a file", "name the run folder")
     refused(hyperline("adapt", folder / "run", *given), "is not empty", "--overwrite")
