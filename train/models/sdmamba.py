@@ -223,19 +223,10 @@ class SDMamba(Network):
         state: Mapping[str, Tensor] | None = None,
     ) -> Prediction:
         """Classify a strip; see `Network.forward`."""
-        return self.classify(self.stem(self.components(lines)), valid, block_lines, state)
-
-    def classify(
-        self,
-        stem: Tensor,
-        valid: Tensor,
-        block_lines: int,
-        state: Mapping[str, Tensor] | None = None,
-    ) -> Prediction:
-        """Classify from the output of the first two layers, (T, W, C)."""
         if state is None:
             state = self.initial_state(valid.shape[1])
         following: dict[str, Tensor] = {}
+        stem = self.stem(self.components(lines))
         seen = valid.to(stem.dtype).unflatten(0, (-1, block_lines)).unsqueeze(-1)  # (R, K, W, 1)
         full = self.stem_norm(stem).unflatten(0, (-1, block_lines)) * seen
         around, following["conv.line"] = self.conv(full, state["conv.line"])

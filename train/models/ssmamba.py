@@ -151,19 +151,10 @@ class SSMamba(Network):
         state: Mapping[str, Tensor] | None = None,
     ) -> Prediction:
         """Classify a strip; see `Network.forward`."""
-        return self.classify(self.stem(self.components(lines)), valid, block_lines, state)
-
-    def classify(
-        self,
-        stem: Tensor,
-        valid: Tensor,
-        block_lines: int,
-        state: Mapping[str, Tensor] | None = None,
-    ) -> Prediction:
-        """Classify from the output of the first two layers, (T, W, hidden)."""
         if state is None:
             state = self.initial_state(valid.shape[1])
         following: dict[str, Tensor] = {}
+        stem = self.stem(self.components(lines))
         seen = valid.to(stem.dtype).unflatten(0, (-1, block_lines)).unsqueeze(-1)  # (R, K, W, 1)
         full = self.stem_norm(stem).unflatten(0, (-1, block_lines)) * seen
         mask = to_cells(seen, PATCH).squeeze(-1)  # (R, P, Q, S)
