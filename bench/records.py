@@ -4,8 +4,9 @@
 
 Short strips are flown as fast as the lines are taken, in turns: with all that a run records; without a quicklook; and
 from a bundle whose step says nothing of uncertainty and experts, as those of before did. It prints processor time of
-the whole process a block, of the strip of each kind that took least: other work on the machine takes its share of the
-caches too. With more than one thread it is of less use, for threads spin while they wait for each other.
+the whole process a block: of the strip of each kind that took least, for other work on the machine takes its share of
+the caches too, and the median, its ratio with a 95 % interval. With more than one thread it is of less use, for threads
+spin while they wait for each other.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from timing import processor
 from hyperline.bundle import Bundle, read_bundle, write_bundle
 from hyperline.bundle.bundle import MODELS
 from hyperline.bundle.card import OPTIONAL_OUTPUTS
+from hyperline.runtime.bench.comparison import ratio_interval
 from hyperline.runtime.flight import LoopOptions
 from hyperline.runtime.sources.files import SceneSource
 
@@ -45,10 +47,11 @@ def main() -> None:
         bundle = made_up_bundle(folder, options.bands, _CLASSES)
         before = _without_records(bundle)
         source = SceneSource(made_up_scene(bundle, options.samples), repeat=4)
+        alone = "class and confidence alone"
         kinds = {
             "all": (bundle, LoopOptions()),
             "without a quicklook": (bundle, LoopOptions(quicklook=False)),
-            "class and confidence alone": (before, LoopOptions(quicklook=False)),
+            alone: (before, LoopOptions(quicklook=False)),
         }
         spent: dict[str, list[float]] = {kind: [] for kind in kinds}
         end = time.monotonic() + options.seconds
@@ -64,17 +67,19 @@ def main() -> None:
                     feed=False,  # which needs a quicklook too
                 )
                 spent[kind].append(seconds * bundle.card.block_lines)
-    least = min(spent["class and confidence alone"])
+    least = min(spent[alone])
     print(
         f"{options.samples} samples × {options.bands} bands, {options.precision}, threads: {options.threads}, "
         f"{len(spent['all'])} strips of {source.lines} lines each; {processor()}, {os.cpu_count()} cores, "
         f"load {os.getloadavg()[0]:.1f}"
     )
+    without = np.array(spent[alone])
     for kind, times in spent.items():
-        print(
-            f"{kind:27} {1e3 * min(times):7.3f} ms a block, {100 * (min(times) / least - 1):+.1f} %; "
-            f"median {1e3 * float(np.median(times)):.3f}"
-        )
+        median = np.median(times)
+        print(f"{kind:27} {1e3 * min(times):7.3f} ms a block, {100 * (min(times) / least - 1):+.1f} %;", end=" ")
+        print(f"median {1e3 * median:.3f}, {100 * (median / np.median(without) - 1):+.1f} %", end=" ")
+        low, high = (100 * (ratio - 1) for ratio in ratio_interval(np.array(times), without))
+        print(f"({low:+.1f} to {high:+.1f})" if kind != alone else "")
 
 
 def _without_records(bundle: Bundle) -> Bundle:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import importlib.util
 import os
 import shlex
 import shutil
@@ -66,6 +67,12 @@ def _gpu() -> str | None:
 
 def _scenes() -> str | None:
     return None if os.environ.get("HYPERLINE_SCENES") else "a folder of scenes: HYPERLINE_SCENES=FOLDER"
+
+
+def _aravis() -> str | None:
+    if importlib.util.find_spec("gi") is None:
+        return "PyGObject (make gige)"
+    return _program("arv-fake-gv-camera-0.8", "aravis-tools")()
 
 
 _TRAINED = (
@@ -133,7 +140,7 @@ MEASUREMENTS = (
         "gige",
         "A GigE Vision camera at its highest rate: every frame id accounted for",
         "OMP_NUM_THREADS=1 python bench/gige.py --seconds 60",
-        lacks=_program("arv-fake-gv-camera-0.8", "aravis-tools"),
+        lacks=_aravis,
         minutes=3,
     ),
     Measurement("gpu", "The CUDA kernels, beside the bytes that they must move", "python bench/gpu_ops.py", lacks=_gpu),
