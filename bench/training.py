@@ -62,7 +62,8 @@ def main() -> None:
     options = parser.parse_args()
     scene = read_scene(options.scene)
     strips = [(scene, random_split(scene.labels, 15, 0).train)]
-    config = TrainConfig(epochs=options.rounds + 1, threads=options.threads, block_lines=8)
+    # Shallow teachers are fitted once a training; here every epoch is a training of its own.
+    config = TrainConfig(epochs=options.rounds + 1, threads=options.threads, block_lines=8, shallow=0.0)
     model = MambaMoEConfig(bands=scene.bands, classes=int(scene.labels.max()))
     contestants = {"loop": LoopOps(), "torch": TorchOps()}
     if isinstance(native := fastest_ops(), NativeOps):

@@ -191,6 +191,21 @@ def check_block_lines(block_lines: int) -> None:
         raise InputError(f"a block of {block_lines} lines cannot be halved three times; use a multiple of {MULTIPLE}")
 
 
+def check_groups(channels: int, groups: int, name: str) -> None:
+    """Refuse groups of channels that are not all alike.
+
+    Args:
+        channels: to be cut.
+        groups: into so many.
+        name: of the setting that asks for them.
+
+    Raises:
+        InputError: the groups do not divide the channels.
+    """
+    if groups < 1 or channels % groups:
+        raise InputError(f"{channels} channels cannot be cut into {groups} {name}; use a number that divides them")
+
+
 def under(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Select the entries below ``prefix.`` and drop the prefix."""
     start = prefix + "."

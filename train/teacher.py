@@ -41,15 +41,17 @@ def shallow_opinions(
         seed: of their draws, where they have any.
 
     Returns:
-        (line, sample, class) probabilities for each strip; None for one of more than a million pixels.
+        (line, sample, class) probabilities for each strip; None for one of more than a million pixels, and for all
+        where the labels of the others are of one class.
 
     Raises:
         InputError: a scene is too small for its bands, or no valid pixel trains.
     """
     small = [(scene, labels) for scene, labels in strips if scene.lines * scene.samples <= _MOST_PIXELS]
-    if not any(labels.any() for _, labels in small):
+    taught = {one for _, labels in small for one in np.unique(labels[labels > 0])}
+    if len(taught) < 2:  # nothing to tell apart
         return [None for _ in strips]
-    fitted = [fit_baseline(name, small, classes, None, seed).classifier for name in TEACHERS]
+    fitted = [fit_baseline(name, small, classes, None, seed).classifier for name in _able(small)]
     weights = np.array([_weight(one, small) for one in fitted])  # type: ignore[arg-type]
     weights /= weights.sum()
     opinions: list[NDArray[np.float32] | None] = []
@@ -62,6 +64,14 @@ def shallow_opinions(
     return opinions
 
 
+def _able(strips: Sequence[tuple[Scene, NDArray[np.uint8]]]) -> list[Baseline]:
+    """Leave out what so few labels cannot train: a discriminant needs more labels than classes, in every fold too."""
+    counts = np.bincount(np.concatenate([labels[labels > 0] for _, labels in strips]))
+    shared = counts[counts > 1]
+    enough = shared.sum() > 2 * len(shared)
+    return [name for name in TEACHERS if enough or not name.startswith("lda")]
+
+
 def _weight(fitted: ShallowClassifier, strips: Sequence[tuple[Scene, NDArray[np.uint8]]]) -> float:
     labelled = [(scene, labels) for scene, labels in strips if labels.any()]
     seen = np.concatenate([fitted.features(scene)[labels > 0] for scene, labels in labelled])
@@ -71,15 +81,17 @@ def _weight(fitted: ShallowClassifier, strips: Sequence[tuple[Scene, NDArray[np.
 
 def _probabilities(fitted: ShallowClassifier, scene: Scene, classes: int) -> NDArray[np.float32]:
     """Return (line, sample, class); of support vectors the softmax of their scores."""
-    found = fitted(scene)
-    if found.probabilities is not None:
-        return found.probabilities
     seen = fitted.features(scene)
     model: Any = fitted.model
-    scores = model.decision_function(seen.reshape(-1, seen.shape[-1]))
-    if scores.ndim == 1:  # of two classes: how much the second is ahead
-        scores = np.stack([-scores, scores], axis=-1)
-    odds = np.exp(_SHARPNESS * (scores - scores.max(-1, keepdims=True)))
-    probabilities = np.zeros((len(odds), classes), np.float32)
-    probabilities[:, model.classes_ - 1] = odds / odds.sum(-1, keepdims=True)
+    flat = seen.reshape(-1, seen.shape[-1])
+    if hasattr(model, "predict_proba"):
+        said = model.predict_proba(flat)
+    else:
+        scores = model.decision_function(flat)
+        if scores.ndim == 1:  # of two classes: how much the second is ahead
+            scores = np.stack([-scores, scores], axis=-1)
+        odds = np.exp(_SHARPNESS * (scores - scores.max(-1, keepdims=True)))
+        said = odds / odds.sum(-1, keepdims=True)
+    probabilities = np.zeros((len(flat), classes), np.float32)
+    probabilities[:, model.classes_ - 1] = said  # a class that no pixel trains has no column
     return probabilities.reshape(*seen.shape[:2], classes)

@@ -22,6 +22,7 @@ from hyperline.errors import HyperlineError, InputError
 from hyperline.scenes import Scene, valid_pixels
 from hyperline.train.models import make_network
 from hyperline.train.network import MULTIPLE, Network, NetworkConfig, check_block_lines, pad_to_multiple
+from hyperline.train.propagation import propagate
 from hyperline.train.teacher import shallow_opinions
 from hyperline.train.ugcl import UgclVariant, balance_loss, scale_losses
 
@@ -29,6 +30,9 @@ BlockLines = Literal["dynamic", "full"] | int
 # Dynamic block training draws from these, as streaming speech recognisers do; 0 is the whole scene. Blocks of 8,
 # the default on board, come twice: that halved what they lose against the whole scene (bench/tuning.md).
 DYNAMIC_BLOCK_LINES = (8, 8, 16, 0)
+
+# The strongest components of the first layer say which pixels look alike; weaker ones hold more noise than fields.
+_GUIDING_COMPONENTS = 10
 
 # Training strips, each with the labels that train: (line, sample) class ids, 0 elsewhere.
 Strips = Sequence[tuple[Scene, NDArray[np.uint8]]]
@@ -55,6 +59,8 @@ class TrainConfig:
             leaves it out.
         shallow: share that shallow classifiers have in what that loss asks for (train/teacher.py); the averaged
             network has the rest.
+        propagate: carry what shallow classifiers say along the strip, to pixels that look alike
+            (train/propagation.py).
         average: decay per step of the moving average of the weights, which is what is kept.
         augment: flip and shift the scene at every step; the shift moves the block and pooling grids.
         tile: side of a training tile in pixels; strips no larger are seen whole, and several of them are gathered
@@ -72,6 +78,7 @@ class TrainConfig:
     smoothing: float = 0.0
     consistency: float = 3.0
     shallow: float = 0.5
+    propagate: bool = True
     average: float = 0.95
     augment: bool = True
     tile: int = 256
@@ -137,9 +144,7 @@ def train(
     # Every tensor here is written before it is read; filling it first would cost a tenth of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     every = max(1, config.epochs // 10)
-    opinions: Opinions = [None for _ in strips]
-    if config.consistency and config.shallow:
-        opinions = shallow_opinions(strips, state.network.config.classes, config.seed)
+    opinions = _opinions(state.network, strips, config)
     state.network.train()
     while state.epoch < config.epochs:
         # Every epoch draws from its own seed: a resumed run goes on as if it had never stopped.
@@ -154,6 +159,24 @@ def train(
         if on_epoch:
             on_epoch(state.epoch, curves)
     return state.average.eval()
+
+
+def _opinions(network: Network, strips: Strips, config: TrainConfig) -> Opinions:
+    """Ask the shallow classifiers, where they have a say."""
+    if not config.consistency or not config.shallow:
+        return [None for _ in strips]
+    opinions = shallow_opinions(strips, network.config.classes, config.seed)
+    if not config.propagate:
+        return opinions
+    carried: list[NDArray[np.float32] | None] = []
+    for (scene, labels), opinion in zip(strips, opinions, strict=True):
+        if opinion is None:
+            carried.append(None)
+            continue
+        lines, valid, target = _cut(scene, labels, (slice(None), slice(None)))
+        components = network.components(lines)[..., :_GUIDING_COMPONENTS].numpy()
+        carried.append(propagate(opinion, components, target.numpy(), valid.numpy()))
+    return carried
 
 
 def _train_epoch(

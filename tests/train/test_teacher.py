@@ -52,6 +52,21 @@ def test_a_strip_too_large_for_memory_has_no_opinion(monkeypatch: pytest.MonkeyP
     assert shallow_opinions([(larger, labels_of(larger, 6))], 3, seed=0) == [None]
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_label_or_two_of_a_class_are_enough(count: int) -> None:
+    scene = striped_scene()
+    (said,) = shallow_opinions([(scene, labels_of(scene, count))], 3, seed=0)
+    assert said is not None
+    known = scene.labels > 0
+    assert (said.argmax(-1) + 1 == scene.labels)[known].mean() > 0.8
+
+
+def test_labels_of_one_class_have_no_opinion() -> None:
+    scene = striped_scene()
+    train = labels_of(scene, 6)
+    assert shallow_opinions([(scene, np.where(train == 1, train, 0).astype(np.uint8))], 3, seed=0) == [None]
+
+
 def test_labels_that_cannot_be_held_out_tell_nothing() -> None:
     from sklearn.svm import SVC
 

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from hyperline.errors import InputError
 from hyperline.train.mamba import SelectiveScan, WindowMean
 from hyperline.train.native_ops import fastest_ops
-from hyperline.train.network import MULTIPLE, Network, NetworkConfig, Prediction, StateSpec, under
+from hyperline.train.network import MULTIPLE, Network, NetworkConfig, Prediction, StateSpec, check_groups, under
 from hyperline.train.ops import Ops
 from hyperline.train.ssm import BlockConv, SpectralExpert, State
 
@@ -68,11 +68,7 @@ class DualMambaConfig(NetworkConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("embed_groups", "spectral_tokens"):
-            if self.channels % getattr(self, name):
-                raise InputError(
-                    f"{self.channels} channels cannot be cut into {getattr(self, name)} {name}; "
-                    "use a number that divides them"
-                )
+            check_groups(self.channels, getattr(self, name), name)
         if not 1 <= self.radius <= MULTIPLE:
             raise InputError(f"a radius of {self.radius} is not within a block; use 1 to {MULTIPLE}")
 

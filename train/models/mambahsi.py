@@ -26,10 +26,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hyperline.errors import InputError
 from hyperline.train.mamba import Mamba
 from hyperline.train.native_ops import fastest_ops
-from hyperline.train.network import Network, NetworkConfig, Prediction, StateSpec, under
+from hyperline.train.network import Network, NetworkConfig, Prediction, StateSpec, check_groups, under
 from hyperline.train.ops import Ops
 from hyperline.train.scales import double_smoothly, pool
 from hyperline.train.ssm import State
@@ -57,11 +56,7 @@ class MambaHSIConfig(NetworkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.channels % self.spectral_groups:
-            raise InputError(
-                f"{self.channels} channels cannot be cut into {self.spectral_groups} spectral groups; "
-                "use a number that divides them"
-            )
+        check_groups(self.channels, self.spectral_groups, "spectral_groups")
 
 
 class SpatialMamba(nn.Module):

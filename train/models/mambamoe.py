@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hyperline.train.native_ops import fastest_ops
-from hyperline.train.network import MULTIPLE, Network, NetworkConfig, Prediction, StateSpec, under
+from hyperline.train.network import MULTIPLE, Network, NetworkConfig, Prediction, StateSpec, check_groups, under
 from hyperline.train.ops import Ops
 from hyperline.train.scales import double, pool
 from hyperline.train.ssm import BlockConv, Direction, SpatialExpert, SpectralExpert, State
@@ -46,6 +46,10 @@ class MambaMoEConfig(NetworkConfig):
     spectral_groups: int = 8
     spectral_inner: int = 16
     dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_groups(self.channels, self.spectral_groups, "spectral_groups")
 
 
 class MixtureBlock(nn.Module):
@@ -170,16 +174,7 @@ class MambaMoE(Network):
         state: Mapping[str, Tensor] | None = None,
     ) -> Prediction:
         """Classify a strip; see `Network.forward`."""
-        return self.classify(self.stem(self.components(lines)), valid, block_lines, state)
-
-    def classify(
-        self,
-        stem: Tensor,
-        valid: Tensor,
-        block_lines: int,
-        state: Mapping[str, Tensor] | None = None,
-    ) -> Prediction:
-        """Classify from the output of the first two layers, (T, W, C)."""
+        stem = self.stem(self.components(lines))
         total, samples = valid.shape[0], valid.shape[1]
         if state is None:
             state = self.initial_state(samples)

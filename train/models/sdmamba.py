@@ -39,7 +39,7 @@ from torch import Tensor, nn
 from hyperline.errors import InputError
 from hyperline.train.cells import from_cells, to_cells
 from hyperline.train.native_ops import fastest_ops
-from hyperline.train.network import MULTIPLE, Network, NetworkConfig, Prediction, StateSpec
+from hyperline.train.network import MULTIPLE, Network, NetworkConfig, Prediction, StateSpec, check_groups
 from hyperline.train.ops import Ops
 from hyperline.train.ssm import BlockConv, Direction, TokenMixer
 
@@ -76,10 +76,7 @@ class SDMambaConfig(NetworkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.channels % self.groups:
-            raise InputError(
-                f"{self.channels} channels cannot be cut into {self.groups} groups; use a number that divides them"
-            )
+        check_groups(self.channels, self.groups, "groups")
         if not 0 < self.share < 1 or self.chosen(self.groups) >= self.groups:
             raise InputError(
                 f"a share of {self.share} leaves none of {self.groups} groups out; use a smaller one, above 0"

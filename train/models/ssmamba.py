@@ -30,10 +30,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hyperline.errors import InputError
 from hyperline.train.cells import from_cells, to_cells
 from hyperline.train.native_ops import fastest_ops
-from hyperline.train.network import MULTIPLE, Network, NetworkConfig, Prediction, StateSpec
+from hyperline.train.network import MULTIPLE, Network, NetworkConfig, Prediction, StateSpec, check_groups
 from hyperline.train.ops import Ops
 from hyperline.train.ssm import BlockConv, Direction, TokenMixer
 
@@ -66,11 +65,7 @@ class SSMambaConfig(NetworkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.hidden % self.spectral_tokens:
-            raise InputError(
-                f"{self.hidden} hidden channels cannot be cut into {self.spectral_tokens} spectral tokens; "
-                "use a number that divides them"
-            )
+        check_groups(self.hidden, self.spectral_tokens, "spectral_tokens")
 
 
 class SpectralSpatialBlock(nn.Module):

@@ -103,5 +103,5 @@ def test_it_learns_an_easy_scene(stripes: Scene) -> None:
 
 
 def test_tokens_that_do_not_divide_the_stem_are_refused() -> None:
-    with pytest.raises(InputError, match="5 spectral tokens"):
+    with pytest.raises(InputError, match="5 spectral_tokens"):
         SSMambaConfig(bands=6, classes=3, spectral_tokens=5)
