@@ -257,10 +257,11 @@ def held_out(scene: Scene, training: Mapping[str, Any]) -> tuple[NDArray[np.uint
     if scene.labels is None:
         return None, False
     digest = scene_hash(scene)
-    # an adapted model was trained on its own scene and on that of the run it was adapted from
+    # an adapted model was trained on its own scene and on that of the run it was adapted from, others on several strips
     trainings = [training]
     while earlier := trainings[-1].get("adapted", {}).get("from"):
         trainings.append(earlier)
+    trainings += [strip for one in trainings for strip in one.get("strips", ())]
     own = [one for one in trainings if one.get("scene", {}).get("sha256") == digest]
     if not own:
         return scene.labels, False
