@@ -1,0 +1,81 @@
+"""Every command of the documentation exists, and is run or says why not."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+_SPEC = importlib.util.spec_from_file_location("doc_blocks", ROOT / "tools" / "doc_blocks.py")
+doc_blocks = importlib.util.module_from_spec(_SPEC)
+sys.modules["doc_blocks"] = doc_blocks  # where dataclasses look
+_SPEC.loader.exec_module(doc_blocks)
+PAGES = doc_blocks.pages()
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    monkeypatch.setattr(doc_blocks, "ROOT", tmp_path)
+
+    def write(text):
+        path = tmp_path / "page.md"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("one", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_and_options_that_a_page_shows_exist(one):
+    wrong = [f"{block.place}: {fault}" for block in doc_blocks.blocks(one) for fault in doc_blocks.unknown_options(block)]
+    assert wrong == []
+
+
+def test_a_reason_says_something():
+    reasons = {block.reason for one in PAGES for block in doc_blocks.blocks(one)} - {None}
+    assert reasons and all(len(reason) >= len("installs") for reason in reasons)
+
+
+def test_tutorial_and_how_tos_run(tmp_path):
+    """With few epochs; `python tools/doc_blocks.py --run` takes the commands as they are written."""
+    ran = list(doc_blocks.run_pages(PAGES, tmp_path, quick=True))
+    assert doc_blocks.TUTORIAL in ran
+    assert sum(one.parent.name == "how-to" for one in ran) >= 4
+
+
+def test_a_command_in_an_indented_block_is_refused(page):
+    with pytest.raises(ValueError, match=r"page.md:3: a command in an indented block"):
+        list(doc_blocks.blocks(page("Text\n\n    hyperline run FILE.hlb\n")))
+
+
+def test_a_mark_before_nothing_is_refused(page):
+    with pytest.raises(ValueError, match="stands before no command block"):
+        list(doc_blocks.blocks(page("<!-- not run: gone -->\n\nText\n")))
+
+
+def test_a_mark_without_a_reason_is_refused(page):
+    with pytest.raises(ValueError, match="is no mark"):
+        list(doc_blocks.blocks(page("<!-- not run -->\n```sh\nls\n```\n")))
+
+
+def test_an_option_that_is_gone_is_found(page):
+    (block,) = doc_blocks.blocks(page("```sh\nhyperline run a.hlb --sauce b --out c  # --not-looked-at\n```\n"))
+    assert block.reason is None
+    assert doc_blocks.unknown_options(block) == ["hyperline run --sauce: no such option"]
+
+
+def test_a_command_that_is_gone_is_found(page):
+    (block,) = doc_blocks.blocks(page("```sh\nhyperline radiometry cook x.npz\n```\n"))
+    assert doc_blocks.unknown_options(block) == ["hyperline radiometry cook: no such command"]
+
+
+def test_a_block_that_fails_names_its_place(page, tmp_path):
+    with pytest.raises(RuntimeError, match=r"page.md:2: exit code 3\n(.|\n)*spoilt"):
+        doc_blocks.run_page(page("```sh\necho spoilt; exit 3\n```\n"), tmp_path, quick=False)
+
+
+def test_quick_options_go_to_their_command_alone(page):
+    text = "<!-- run with: train --epochs 1 -->\n```sh\nhyperline train a --out b  # an hour\nhyperline export b\n```\n"
+    (block,) = doc_blocks.blocks(page(text))
+    assert block.quick == "hyperline train a --out b --epochs 1  # an hour\nhyperline export b\n"
