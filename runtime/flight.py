@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,10 @@ from hyperline.errors import HyperlineError
 from hyperline.metrics import confusion_matrix
 from hyperline.radiometry import Radiometry
 from hyperline.runtime.blocks import Block, BlockAssembler
-from hyperline.runtime.engines import Outputs
+from hyperline.runtime.counters import Counters
 from hyperline.runtime.engines.chain import EngineChain
 from hyperline.runtime.feed import FeedWriter
+from hyperline.runtime.guarded_step import GuardedStep
 from hyperline.runtime.guards import StateGuard
 from hyperline.runtime.links import Links
 from hyperline.runtime.quicklook import Quicklook
@@ -41,10 +42,6 @@ _LOG = logging.getLogger(__name__)
 
 # How often the loop looks whether it is to stop while no line comes.
 _POLL_SECONDS = 0.1
-# A block that no engine can classify may be a flipped bit; so many in a row are not.
-_MOST_FAILED_IN_A_ROW = 8
-# Weights that are damaged again after so many repairs within one block lie in bad memory: the engine gets other memory.
-_MOST_MENDED_IN_A_BLOCK = 2
 _JOIN_SECONDS = 1.0
 
 
@@ -75,69 +72,6 @@ class LoopOptions:
     self_test_every: int = 500
     result_blocks: int = 64
     quicklook: bool = True
-
-
-@dataclass
-class Counters:
-    """What became of the lines and blocks of a strip.
-
-    received = classified + dropped + rejected, always, once nothing is on its way. `lost` lines were never received.
-
-    Attributes:
-        received: lines that the source handed over.
-        classified: lines that went through the engine in a block.
-        dropped: lines that the ring gave up, or that an interruption or a failure kept from the engine.
-        rejected: lines of the wrong size, duplicates, lines out of order or damaged in memory.
-        duplicates: of the rejected, those whose index was not above the last.
-        damaged: of the rejected, those that changed while they waited.
-        lost: lines missing between two received ones, or behind the last where the source knows the strip's end:
-            dropped by the ring, or on the way to it.
-        resets: gaps too long to fill; the strip's state began anew.
-        missed: blocks above their deadline.
-        failed: blocks that no engine could classify; their lines are dropped.
-        invalid_pixels: pixels without a measurement in lines that were not rejected.
-        dark: of the classified, lines seen with the shutter closed. They measure the detector's dark; in the map they
-            are lines without a valid pixel.
-        dark_updates, dark_refusals: darks measured in flight that are used, and that were not believed.
-        saturated_pixels: pixels with a saturated element, where the correction gives a level; it says whether they are
-            invalid.
-        late_lines: lines taken over more than a whole block behind their due time.
-        state_repaired, state_rolled_back: see `StateGuard`.
-        weights_repaired: times that weights were damaged and put back; the block was classified again.
-        self_tests: passed in flight.
-        self_tests_failed: in flight.
-        suspect: classified lines that may be wrong, because the next self-test failed.
-        unknown_pixels: unlike anything trained on, where those are asked for.
-    """
-
-    received: int = 0
-    classified: int = 0
-    dropped: int = 0
-    rejected: int = 0
-    duplicates: int = 0
-    damaged: int = 0
-    lost: int = 0
-    resets: int = 0
-    missed: int = 0
-    failed: int = 0
-    invalid_pixels: int = 0
-    saturated_pixels: int = 0
-    dark: int = 0
-    dark_updates: int = 0
-    dark_refusals: int = 0
-    late_lines: int = 0
-    state_repaired: int = 0
-    state_rolled_back: int = 0
-    weights_repaired: int = 0
-    self_tests: int = 0
-    self_tests_failed: int = 0
-    suspect: int = 0
-    unknown_pixels: int = 0
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Counters:
-        """Return counters as `dataclasses.asdict` wrote them; unknown keys are left out."""
-        return cls(**{one.name: int(values[one.name]) for one in fields(cls) if one.name in values})
 
 
 class Flight:
@@ -221,6 +155,7 @@ class Flight:
         self._bin_samples = source.samples // radiometry.samples
         self.copies = StateCopies(chain.engine.card.state_bytes(self._assembler.padded_samples) // 4)
         self._guard = StateGuard(self.copies) if options.guards else None
+        self._step = GuardedStep(chain, self._guard, self._assembler.padded_samples)
         self.copies.reserve(StateGuard.COPIES)
         self._test_every = options.self_test_every if options.guards else 0
         self._untested = 0  # blocks since the last self-test
@@ -229,7 +164,7 @@ class Flight:
         self._usable = 0  # lines in the block that is being put together
         self._in_flight = 0  # lines in the block that is being classified
         self._stamps = [0, 0]
-        self._flags = self._failed_in_a_row = 0
+        self._flags = 0
         self._ended = threading.Event()
         classes = len(card.class_names)
         self.counters = counters or Counters()
@@ -434,7 +369,7 @@ class Flight:
         self._in_flight, self._usable = self._usable, 0
         # While the block is in the processor's caches.
         colours = self._quicklook.of(block) if self._quicklook is not None else None
-        outputs = self._step(block)
+        outputs = self._step.classify(block, self.counters)
         if outputs is None:
             self._flags |= Record.FAILED
             counters.failed += 1
@@ -528,47 +463,3 @@ class Flight:
             self._flags |= Record.TESTED
             np.copyto(self._trusted, chain.engine.state)
         self._untested = self._unvouched = 0
-
-    def _step(self, block: Block) -> Outputs | None:
-        """Classify on the engine that flies, or on the next that works; None where none can."""
-        chain, guard = self._chain, self._guard
-        if guard is None:
-            return chain.engine.step(block)
-        samples = self._assembler.padded_samples
-        mended, reloaded = 0, False
-        while True:
-            engine = chain.engine
-            guard.check(engine)
-            try:
-                self.counters.weights_repaired += chain.mend_shapes()  # before they can end the process
-                answer: Outputs | HyperlineError = engine.step(block)
-            except HyperlineError as error:
-                answer = error
-            try:
-                if chain.mend():  # they changed before the step or in it: what came out of it is not believed
-                    self.counters.weights_repaired += 1
-                    mended += 1
-                    if mended > _MOST_MENDED_IN_A_BLOCK:
-                        raise HyperlineError(f"the weights of {engine.name} were damaged {mended} times in one block")
-                    engine.load_state(guard.latest.state)
-                    continue
-            except HyperlineError as error:
-                if not reloaded and chain.reload(str(error), samples, guard.latest.state):
-                    mended, reloaded = 0, True
-                    continue
-                raise
-            if isinstance(answer, HyperlineError):
-                if chain.fall_back(str(answer), samples, guard.latest.state):
-                    continue
-                raise answer
-            if np.isfinite(answer.confidence).all() and guard.keep(engine.state):
-                self._failed_in_a_row = 0
-                return answer
-            reason = f"{engine.name} gave an answer that is no number"
-            if chain.fall_back(reason, samples, guard.latest.state):
-                continue
-            self._failed_in_a_row += 1
-            if self._failed_in_a_row > _MOST_FAILED_IN_A_ROW:
-                raise HyperlineError(f"{reason}, {self._failed_in_a_row} blocks in a row; verify the bundle")
-            engine.load_state(guard.latest.state)
-            return None

@@ -23,10 +23,11 @@ from hyperline.metrics import Metrics
 from hyperline.pictures import map_colours
 from hyperline.power import PowerMeter, find_sensors
 from hyperline.runtime.checkpoint import SLOTS, Checkpoint, Checkpoints, read_checkpoints
+from hyperline.runtime.counters import Counters
 from hyperline.runtime.engines import Engine, engines_from, load_engine
 from hyperline.runtime.engines.chain import EngineChain
 from hyperline.runtime.feed import FeedWriter, open_feed
-from hyperline.runtime.flight import Counters, Flight, LoopOptions
+from hyperline.runtime.flight import Flight, LoopOptions
 from hyperline.runtime.links import Links
 from hyperline.runtime.quicklook import Quicklook
 from hyperline.runtime.records import RECORDS, RecordLog, refuse_earlier
@@ -76,7 +77,7 @@ class RunSummary:
             each leaves an unclassified line in the map, so that the map keeps the strip's geometry.
         unwritten: lines that were classified while the disk took none; "no class" stands in their place.
         source_counters: what the source itself counted on the way, a wire's damaged records for one.
-        counters: `hyperline.runtime.flight.Counters`, those above among them.
+        counters: `hyperline.runtime.counters.Counters`, those above among them.
         latest_ms: the furthest that a line was taken over behind its due time.
         interrupted: whether the run ended before the source did.
         resumed: whether it went on where an earlier one had ended; then seconds, latency and rate are of this part.

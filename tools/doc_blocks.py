@@ -1,11 +1,11 @@
 """The command blocks of the documentation: which run, which do not and why, and whether their options exist.
 
     python tools/doc_blocks.py                         # every block, and what becomes of it
-    python tools/doc_blocks.py --run docs/tutorial.md  # the blocks of pages, as written, each page in a folder of its own
+    python tools/doc_blocks.py --run docs/tutorial.md  # those of pages, as written, each in a folder of its own
 
 A command block is a fence marked ``sh``. It runs, unless the line before it is ``<!-- not run: REASON -->``.
-``<!-- run with: COMMAND OPTIONS -->`` appends options to that command of hyperline when the block is run by --quick or by a test:
-an epoch for sixty. All pages but the tutorial start in the folder that the tutorial left.
+``<!-- run with: COMMAND OPTIONS -->`` appends options to that command of hyperline when the block is run by --quick or
+by a test: an epoch for sixty. All pages but the tutorial start in the folder that the tutorial left.
 """
 
 from __future__ import annotations
@@ -130,9 +130,8 @@ def unknown_options(block: Block) -> list[str]:
         parameters = command.get_params(click.Context(command))
         known = {option for one in parameters for option in (*one.opts, *one.secondary_opts)}
         known |= {"--help"} | ({"--version"} if command is hyperline else set())
-        for option in _OPTION.findall(found["rest"]):
-            if option not in known:
-                wrong.append(f"hyperline {' '.join(named)} {option}: no such option")
+        asked = (option for option in _OPTION.findall(found["rest"]) if option not in known)
+        wrong += [f"hyperline {' '.join(named)} {option}: no such option" for option in asked]
     return wrong
 
 

@@ -41,26 +41,26 @@ def inspect(file: Path, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def verify(file: Path, public_key: Path | None, as_json: bool) -> None:
     """Check every byte of a bundle; exit code 0 only where it is intact."""
-    from hyperline.bundle import read_bundle, read_public_key
+    from hyperline.api.verification import verify_bundle
 
-    bundle = read_bundle(file, read_public_key(public_key) if public_key else None)
-    signature = bundle.manifest.signature
+    found = verify_bundle(file, public_key)
+    bundle = found.bundle
     if as_json:
         report = {
             "path": str(file),
             "intact": True,
-            "sha256": bundle.sha256,
-            "signed_by": signature.public_key if signature else None,
-            "key_demanded": public_key is not None,
+            "sha256": found.sha256,
+            "signed_by": found.signed_by,
+            "key_demanded": found.key_demanded,
         }
         click.echo(json.dumps(report))
         return
-    if signature is None:
+    if found.signed_by is None:
         signed = "not signed"
-    elif public_key is None:
-        signed = f"matches key {signature.public_key}; whose it is was not checked: --public-key does that"
+    elif found.key_demanded:
+        signed = f"by the demanded key {found.signed_by}"
     else:
-        signed = f"by the demanded key {signature.public_key}"
+        signed = f"matches key {found.signed_by}; whose it is was not checked: --public-key does that"
     lines, samples, bands = bundle.golden()["lines"].shape
     click.echo(f"{file} is intact")
     click.echo("  archive      every byte as the format demands")

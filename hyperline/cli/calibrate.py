@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from hyperline.cli.options import percent, radiometry_option, read_noted, stderr
-
-if TYPE_CHECKING:
-    from hyperline.bundle import Bundle
-    from hyperline.calibration.calibrate import FineTune
 
 
 @click.command()
@@ -92,111 +86,39 @@ def calibrate(
     right and the new model has not count as lost, whatever it mends elsewhere. An interrupted search goes on where
     it was.
     """
+    from hyperline.api.calibration import calibrate_bundle
     from hyperline.bundle import read_bundle
-    from hyperline.bundle.bundle import MODELS, add_members
-    from hyperline.errors import InputError, require
-    from hyperline.machine import cpus, user_cache
-
-    bundle = read_bundle(bundle_file)
-    if (qat > 0) != (run_dir is not None):
-        raise InputError("--qat EPOCHS and --run RUN go together: fine-tuning starts from the trained network")
-    folder = report or bundle_file.parent
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder; make it, or choose another with --report DIR")
-    require("onnx", "calibrate")
-    require("matplotlib", "calibrate")
-    from hyperline.calibration.calibrate import BUDGETS, Settings
-    from hyperline.calibration.calibrate import calibrate as make_variant
-    from hyperline.calibration.lines import read_lines
-    from hyperline.calibration.report import write_report
-    from hyperline.calibration.search import Budget
 
     console = stderr()
-    threads = threads or cpus()
-    usual = BUDGETS[precision]
-    points = usual.points if budget is None else budget
-    allowed = Budget(
-        points,
-        points * usual.class_points / usual.points if class_budget is None else class_budget,
-        usual.agreement if agreement is None else agreement / 100,
-    )
-    lines = read_lines(read_noted(scene_spec, labels, console, radiometry), bundle.card)
-    for warning in lines.warnings:
-        console.print(f"warning: {lines.name}: {warning}")
-    if not lines.truth.any():
-        console.print(f"note: {lines.name} has no labels to judge by: every label that changes counts as lost")
+    read_bundle(bundle_file)  # a bundle that is none is said before the lines are read
+    scene = read_noted(scene_spec, labels, console, radiometry)
     with console.status("calibrating") as status:
-        settings = Settings(
-            precision=precision,
-            budget=allowed,
+        made = calibrate_bundle(
+            bundle_file,
+            scene,
+            precision,
+            budget=budget,
+            class_budget=class_budget,
+            agreement=agreement,
             method=method,
+            qat=qat,
+            run=run_dir,
+            seed=seed,
+            report=report,
+            seconds=seconds,
+            samples=samples,
             threads=threads,
-            cache=user_cache("calibration"),
             on_step=lambda what: status.update(f"calibrating: {what}"),
+            on_warning=console.print,
         )
-        if run_dir is not None:
-            settings.fine_tune = _fine_tune(run_dir, bundle, qat, seed, threads)
-        variant = make_variant(bundle, lines, settings)
-        held = {**bundle.members, MODELS[precision]: variant.model}
-        candidate = replace(bundle, members=MappingProxyType(held))
-        status.update("the self-test, and the speed of both models in turns")
-        speed = _speed(candidate, precision, samples or lines.samples, threads, seconds)
-    if speed is not None:
-        variant.report["speed"] = speed
-    page, picture = write_report(folder, bundle_file.stem, variant, bundle.card.class_names)
-    text = json.dumps(variant.report, sort_keys=True)
-    unsigned = add_members(
-        bundle_file, {MODELS[precision]: variant.model, f"calibration/{precision}.json": text.encode()}
-    )
-    if unsigned:
+    if made.unsigned:
         console.print(f"{bundle_file} was signed; it has changed, sign it again: hyperline sign {bundle_file}")
     if as_json:
-        click.echo(text)
+        click.echo(json.dumps(made.report, sort_keys=True))
     else:
-        _say(variant.report, precision)
+        page, picture = made.files
+        _say(made.report, precision)
         click.echo(f"{bundle_file} now holds {precision}; {page}, {picture}")
-
-
-def _fine_tune(run_dir: Path, bundle: Bundle, epochs: int, seed: int, threads: int) -> FineTune:
-    from hyperline.errors import InputError, require
-
-    require("torch", "train")
-    import onnx
-
-    from hyperline.calibration.finetune import fine_tune
-    from hyperline.train.models.mambamoe import MambaMoE
-    from hyperline.train.run import load_run
-
-    network, model = load_run(run_dir).network, onnx.load_from_string(bundle.model())
-    if not isinstance(network, MambaMoE):
-        raise InputError(f"{run_dir} holds a {type(network).__name__}; fine-tuning is for mambamoe: leave it out")
-    return lambda layers, ranges, lines: (
-        fine_tune(network, model, bundle.card, layers, ranges, lines, epochs=epochs, seed=seed, threads=threads).tensors
-    )
-
-
-def _speed(bundle: Bundle, precision: str, samples: int, threads: int, seconds: float) -> dict[str, Any] | None:
-    """Load both models, test the new one, and time them in turns."""
-    import numpy as np
-
-    from hyperline.runtime.bench import stepper, take_turns
-    from hyperline.runtime.engines import load_engine, self_test
-
-    engines = [load_engine("ort-cpu", bundle.model(one), bundle.card, threads, one) for one in ("fp32", precision)]
-    self_test(engines[1], bundle.golden())
-    if not seconds:
-        return None
-    times = take_turns([stepper(engine, bundle, samples) for engine in engines], seconds)
-    before, after = (bundle.card.block_lines / float(np.median(spent)) for spent in times)
-    return {
-        "engine": engines[0].name,
-        "native_ops": engines[1].native_ops,
-        "samples": samples,
-        "threads": threads,
-        "fp32": before,
-        precision: after,
-        "ratio": after / before,
-    }
 
 
 def _say(report: dict[str, Any], precision: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,37 +138,21 @@ def _of_run(
 def _of_bundle(
     path: Path, scene: Scene, engine: str, precision: str, threads: int | None, console: Console
 ) -> tuple[NDArray[np.uint8], NDArray[np.floating], dict[str, Any]]:
-    import numpy as np
+    from hyperline.api.classifier import open_bundle
 
-    from hyperline.bundle import read_bundle
-    from hyperline.runtime.sources.files import SceneSource
-    from hyperline.runtime.strip import run_strip
-
-    bundle = read_bundle(path)
-    with tempfile.TemporaryDirectory() as out, progress_bar(console) as progress:
-        source = SceneSource(scene)
-        task = progress.add_task(f"lines of {scene.name}", total=source.lines)
-        run_strip(
-            bundle,
-            source,
-            Path(out),
-            engine=engine,
-            precision=precision,
-            threads=threads,
-            on_progress=lambda received: progress.update(task, completed=received),
-        )
-        class_map, confidence = (
-            np.fromfile(Path(out) / f"{name}.img", dtype).reshape(scene.lines, scene.samples)
-            for name, dtype in (("classes", "<u1"), ("confidence", "<f4"))
-        )
+    classifier = open_bundle(path, engine=engine, precision=precision, threads=threads)
+    with progress_bar(console) as progress:
+        task = progress.add_task(f"lines of {scene.name}", total=scene.lines)
+        found = classifier.classify(scene, lambda lines: progress.update(task, completed=lines))
+    card = classifier.card
     return (
-        class_map,
-        confidence,
+        found.labels,
+        found.confidence,
         {
-            "block_lines": bundle.card.block_lines,
+            "block_lines": card.block_lines,
             "engine": engine,
             "precision": precision,
-            "training": bundle.card.training,
-            "class_names": bundle.card.class_names,
+            "training": card.training,
+            "class_names": card.class_names,
         },
     )

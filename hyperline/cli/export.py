@@ -36,24 +36,19 @@ from hyperline.cli.options import radiometry_option, read_noted, stderr
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def export(run: Path, out: Path, block_lines: int, lines: str | None, radiometry: Path | None, as_json: bool) -> None:
     """Export a trained run to a bundle. Refuses where the graph differs from the network."""
-    from hyperline.errors import InputError, require
+    from hyperline.errors import InputError
 
     if radiometry is not None and lines is None:
         raise InputError(
             f"{radiometry} corrects raw lines, and none are given: name them with --lines SCENE, or leave out "
             "--radiometry; the lines that the training left in RUN are corrected already"
         )
-    for module in ("torch", "safetensors", "onnx", "onnxscript"):
-        require(module, "train")
-
-    from hyperline.bundle import read_bundle
-    from hyperline.export.bundle import export_run
+    from hyperline.api.training import export_run
 
     console = stderr()
     scene = read_noted(lines, None, console, radiometry) if lines else None
     with console.status("exporting the step and checking it against the network; this takes half a minute"):
-        export_run(run, out, block_lines, scene)
-    bundle = read_bundle(out)
+        bundle = export_run(run, out, block_lines, scene)
     parity = bundle.card.parity
     if as_json:
         report = {

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hyperline.scenes import Scene
-    from hyperline.splits import SplitKind
     from hyperline.train.run import TrainedRun
 
 
@@ -110,74 +109,21 @@ def train(
     click.echo(f"wrote {out} ({', '.join(sorted(path.name for path in out.iterdir()))})")
 
 
-def train_scene(
-    scene: Scene,
-    out: Path,
-    console: Console,
-    *,
-    model: str = "mambamoe",
-    labels_per_class: int = 15,
-    split_kind: SplitKind = "random",
-    seed: int = 0,
-    epochs: int | None = None,
-    learning_rate: float | None = None,
-    block_lines: str | int = "dynamic",
-    ugcl: str = "corrected",
-    spectral_expert: bool = True,
-    temperature: bool = False,
-    tile: int | None = None,
-    invalid: str = "refuse",
-    threads: int | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-) -> TrainedRun:
-    """Train with a progress bar; the options are those of ``hyperline train``.
+def train_scene(scene: Scene, out: Path, console: Console, **options: Any) -> TrainedRun:
+    """Train with a progress bar; the options are those of :func:`hyperline.train_scene`.
 
     Raises:
         InputError: the scene has no labels, or cannot be used as asked.
     """
-    from hyperline.errors import InputError, require
+    from hyperline.api.training import train_scene as train
 
-    require("torch", "train")
-    from hyperline.splits import make_split
-    from hyperline.train.confidence import auxiliary_epochs
-    from hyperline.train.models import network_config
-    from hyperline.train.run import train_run, with_threads
-    from hyperline.train.trainer import TrainConfig
-
-    if scene.labels is None:
-        raise InputError(f"{scene.name} has no labels to train on; give a label map with --labels PATH")
-    split = make_split(split_kind, scene.labels, labels_per_class, seed, scene.class_names)
-    for warning in split.warnings:
-        console.print(f"warning: {warning}")
-    chosen: dict[str, Any] = {"epochs": epochs, "learning_rate": learning_rate, "tile": tile}
-    config = TrainConfig(
-        block_lines=block_lines,  # type: ignore[arg-type]
-        ugcl=ugcl,  # type: ignore[arg-type]
-        seed=seed,
-        **{name: value for name, value in chosen.items() if value is not None},
-    )
-    config = with_threads(config, threads)
-    sizes: dict[str, Any] = {"bands": scene.bands, "classes": max(len(scene.class_names), int(scene.labels.max()))}
-    if not spectral_expert:
-        sizes["spectral_inner"] = 0
-    size = network_config(model, **sizes)
     with progress_bar(console) as progress:
-        total = config.epochs + (auxiliary_epochs(config.epochs) if temperature else 0)
-        task = progress.add_task(f"training on {scene.name}", total=total)
+        task = progress.add_task(f"training on {scene.name}", total=None)
 
-        def on_epoch(epoch: int, curves: dict[str, float]) -> None:
-            progress.update(task, completed=epoch, description=f"training on {scene.name}, loss {curves['loss']:.3f}")
+        def on_epoch(epoch: int, epochs: int, curves: dict[str, float]) -> None:
+            what = f"training on {scene.name}, loss {curves['loss']:.3f}"
+            progress.update(task, completed=epoch, total=epochs, description=what)
 
-        return train_run(
-            scene,
-            split,
-            size,
-            config,
-            out,
-            resume=resume,
-            overwrite=overwrite,
-            mask_invalid=invalid == "mask",
-            temperature=temperature,
-            on_epoch=on_epoch,
+        return train(
+            scene, out, on_epoch=on_epoch, on_warning=lambda text: console.print(f"warning: {text}"), **options
         )

@@ -28,7 +28,9 @@ def page(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("one", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_commands_and_options_that_a_page_shows_exist(one):
-    wrong = [f"{block.place}: {fault}" for block in doc_blocks.blocks(one) for fault in doc_blocks.unknown_options(block)]
+    wrong = [
+        f"{block.place}: {fault}" for block in doc_blocks.blocks(one) for fault in doc_blocks.unknown_options(block)
+    ]
     assert wrong == []
 
 

@@ -15,7 +15,7 @@ from fuzzing.damage import WORDS, damage_bytes, damage_json, extreme
 from fuzzing.target import Case, Refusal, Target, attempt
 from hyperline.runtime import strip
 from hyperline.runtime.checkpoint import SLOTS, Checkpoint, Checkpoints
-from hyperline.runtime.flight import Counters
+from hyperline.runtime.counters import Counters
 from hyperline.runtime.records import RECORDS, SIZE, Record, RecordLog
 from hyperline.runtime.sinks.envi import EnviSink, repair_maps
 from hyperline.runtime.sinks.images import PIXEL_BYTES, ImageForm, map_forms
