@@ -8,7 +8,7 @@ NATIVE_SOURCES := $(wildcard plugins/include/hyperline/*.h plugins/*/CMakeLists.
 
 CPP := $(wildcard plugins/include/hyperline/*.h $(foreach end,h cpp cu cuh,plugins/*/*.$(end) tests/*/*.$(end)))
 
-.PHONY: install gige demo test lint flight format native-asan native-aarch64 native-cuda results accuracy accuracy-slice clean
+.PHONY: install gige demo docs sbom test test-lowest lint flight format native-asan native-aarch64 native-cuda results accuracy accuracy-slice clean
 
 install: $(STAMP)
 
@@ -58,6 +58,20 @@ $(TENSORRT_RTX): | $(STAMP)
 
 test: lint
 	$(BIN)/pytest -n auto
+
+# The documentation site, into build/site; every warning is an error, and nothing is loaded from a network.
+docs: $(STAMP)
+	$(BIN)/python tools/link_tree.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean
+
+# CycloneDX bill of materials of what is installed in .venv, into build/sbom.cdx.json.
+sbom: $(STAMP)
+	mkdir -p build
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON --output-file build/sbom.cdx.json $(BIN)/python
+
+# What flies, against the lowest versions that pyproject.toml allows, in an environment of its own.
+test-lowest:
+	$(PYTHON) tools/lowest.py
 
 # An install without extras, as on board, in an environment of its own.
 flight: $(STAMP)

@@ -36,7 +36,7 @@ class ClassMap:
 
 @dataclass(frozen=True)
 class Classifier:
-    """A verified bundle and how to run it; made by :func:`hyperline.open_bundle`.
+    """A verified bundle and how to run it; made by `hyperline.open_bundle`.
 
     Attributes:
         bundle: with its card.

@@ -42,7 +42,7 @@ class ClassifiedBlock:
 
 
 class Stream:
-    """Classifies a strip as its lines come; made by :meth:`hyperline.Classifier.stream`.
+    """Classifies a strip as its lines come; made by `hyperline.Classifier.stream`.
 
     It guards state, weights and answers against flipped bits, and lets the next engine take over from one that fails,
     as ``hyperline run`` does; it has no threads of its own and writes nothing. Not for several threads at once.

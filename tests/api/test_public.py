@@ -85,7 +85,10 @@ def test_the_package_says_that_it_is_typed():
     ("use", "without"),
     [
         ("import hyperline", ("numpy", "onnxruntime", "torch")),
-        ("from hyperline import open_bundle, train_scene, calibrate_bundle", ("torch", "onnx", "matplotlib", "sklearn")),
+        (
+            "from hyperline import open_bundle, train_scene, calibrate_bundle",
+            ("torch", "onnx", "matplotlib", "sklearn"),
+        ),
     ],
 )
 def test_importing_loads_nothing_that_is_not_needed(use, without):

@@ -1,0 +1,34 @@
+"""What the site makes of the code when it is built: the schemas of a bundle's JSON, and the table of licences."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import licences
+
+from hyperline.bundle.card import Card
+from hyperline.bundle.manifest import Manifest
+
+_MODELS = {"card": Card, "manifest": Manifest}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the schemas."""
+    for name, model in _MODELS.items():
+        schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
+        content = json.dumps(schema, indent=2) + "\n"
+        files.append(File.generated(config, f"reference/{name}.schema.json", content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Put the table of licences in its place."""
+    return markdown.replace("<!-- licences -->", licences.table())
