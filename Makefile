@@ -8,7 +8,7 @@ NATIVE_SOURCES := $(wildcard plugins/include/hyperline/*.h plugins/*/CMakeLists.
 
 CPP := $(wildcard plugins/include/hyperline/*.h $(foreach end,h cpp cu cuh,plugins/*/*.$(end) tests/*/*.$(end)))
 
-.PHONY: install gige demo docs sbom test test-lowest lint flight format native-asan native-aarch64 native-cuda results accuracy accuracy-slice clean
+.PHONY: install gige demo docs doc-commands sbom test test-lowest lint flight format native-asan native-aarch64 native-cuda results accuracy accuracy-slice clean
 
 install: $(STAMP)
 
@@ -63,6 +63,10 @@ test: lint
 docs: $(STAMP)
 	$(BIN)/python tools/link_tree.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean
+
+# The commands of tutorial and how-tos, with few epochs; minutes.
+doc-commands: $(STAMP)
+	$(BIN)/python tools/doc_blocks.py --run --quick
 
 # CycloneDX bill of materials of what is installed in .venv, into build/sbom.cdx.json.
 sbom: $(STAMP)

@@ -1,0 +1,55 @@
+"""Install what flies in its lowest versions into build/lowest, and run the tests that need no extra.
+
+    make test-lowest
+
+Without native operators: these are compiled, and depend on no version here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+_TESTS = ("tests/api", "tests/bundle", "tests/attacks", "tests/runtime")
+# These need an extra, a compiler or a browser.
+_LEFT_OUT = ("links", "view", "bench", "test_gige.py", "test_geotiff.py", "test_tensorrt.py", "test_tensorrt_cache.py")
+_ELSEWHERE = ("test_cli.py", "test_reprocess.py", "test_fuzz.py", "test_integrity.py")
+
+
+def main() -> None:
+    """Make the environment, check that the pins are the bounds, and run."""
+    check_bounds()
+    folder = ROOT / "build" / "lowest"
+    venv.create(folder, with_pip=True, clear=True)
+    python = folder / "bin" / "python"
+    install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", ROOT / "constraints-lowest.txt"]
+    subprocess.run(
+        [python, *install, ROOT, "onnx", "pytest", "hypothesis"], check=True, env={**os.environ, "CXX": "/bin/false"}
+    )
+    ignored = [f"--ignore-glob=*/{name}" for name in (*_LEFT_OUT, *_ELSEWHERE)]
+    subprocess.run([python, "-m", "pytest", "-q", *ignored, *_TESTS], check=True, cwd=ROOT)
+
+
+def check_bounds() -> None:
+    """Compare the pins with pyproject.toml.
+
+    Raises:
+        SystemExit: a bound has no pin, or another one.
+    """
+    pins = dict(re.findall(r"^([\w.-]+)==([\w.]+)", (ROOT / "constraints-lowest.txt").read_text(), re.MULTILINE))
+    listed = re.search(r"^dependencies = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.MULTILINE | re.DOTALL)
+    assert listed is not None
+    for name, bound in re.findall(r'"([\w.-]+)>=([\w.]+)"', listed[1]):
+        pin = pins.get(name, "none")
+        if pin.split(".")[: len(bound.split("."))] != bound.split("."):
+            raise SystemExit(
+                f"constraints-lowest.txt: {name} is pinned to {pin}, the bound in pyproject.toml is {bound}"
+            )
+
+
+if __name__ == "__main__":
+    main()
