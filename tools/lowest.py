@@ -28,10 +28,13 @@ def main() -> None:
     python = folder / "bin" / "python"
     install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", ROOT / "constraints-lowest.txt"]
     subprocess.run(
-        [python, *install, ROOT, "onnx", "pytest", "hypothesis"], check=True, env={**os.environ, "CXX": "/bin/false"}
+        [python, *install, ROOT, "onnx", "spectral", "pytest", "hypothesis"],
+        check=True,
+        env={**os.environ, "CXX": "/bin/false"},
     )
     ignored = [f"--ignore-glob=*/{name}" for name in (*_LEFT_OUT, *_ELSEWHERE)]
-    subprocess.run([python, "-m", "pytest", "-q", *ignored, *_TESTS], check=True, cwd=ROOT)
+    # Not python -m pytest: that would find the checkout's own hyperline folder first.
+    subprocess.run([folder / "bin" / "pytest", "-q", *ignored, *_TESTS], check=True, cwd=ROOT)
 
 
 def check_bounds() -> None:
