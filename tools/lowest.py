@@ -33,8 +33,10 @@ def main() -> None:
         env={**os.environ, "CXX": "/bin/false"},
     )
     ignored = [f"--ignore-glob=*/{name}" for name in (*_LEFT_OUT, *_ELSEWHERE)]
-    # Not python -m pytest: that would find the checkout's own hyperline folder first.
-    subprocess.run([folder / "bin" / "pytest", "-q", *ignored, *_TESTS], check=True, cwd=ROOT)
+    # From elsewhere, and not as python -m pytest: the checkout's own hyperline folder would be found first.
+    tests = [ROOT / one for one in _TESTS]
+    where = ["-c", ROOT / "pyproject.toml", "--rootdir", ROOT]
+    subprocess.run([folder / "bin" / "pytest", "-q", *where, *ignored, *tests], check=True, cwd=folder)
 
 
 def check_bounds() -> None:

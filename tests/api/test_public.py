@@ -93,4 +93,4 @@ def test_the_package_says_that_it_is_typed():
 )
 def test_importing_loads_nothing_that_is_not_needed(use, without):
     code = f"{use}\nimport sys\nassert not {set(without)!r} & set(sys.modules), {set(without)!r} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-I", "-c", code], check=True)

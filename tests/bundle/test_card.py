@@ -84,7 +84,7 @@ def test_a_card_with_a_value_that_json_does_not_have_cannot_be_made(tiny_card):
     "change", [{"scale": 1}, {"format": True}, {"bands": "3"}, {"bands": 3.0}, {"block_lines": True}]
 )
 def test_a_second_spelling_of_a_value_is_refused(tiny_card, change):
-    with pytest.raises(InputError, match="spells a value otherwise"):
+    with pytest.raises(InputError, match=r"spells a value otherwise|format: Input should be 1"):
         Card.from_json(encode({**tiny_card.model_dump(), **change}), "card.json")
 
 
