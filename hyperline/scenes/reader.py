@@ -117,6 +117,18 @@ def read_georeference(spec: str | Path) -> Georeference | None:
     return georeference(_locate_raster(path)[1])
 
 
+def read_envi_header(spec: str | Path) -> EnviHeader | None:
+    """Return the ENVI header of a scene, or None where it has none.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    if str(spec) == indian_pines.NAME:
+        return None
+    path, _ = _locate(spec)
+    return None if path.suffix.lower() in (*_NUMPY, *_MATLAB) else _locate_raster(path)[0]
+
+
 def _read_cube(spec: str | Path) -> Scene:
     if str(spec) == indian_pines.NAME:
         return indian_pines.read_scene()
