@@ -155,7 +155,7 @@ def _show(facts: dict[str, Any], found: Inspection) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from hyperline.scenes.inspection import band_ranges
+    from hyperline.sensor.resampling import band_ranges
 
     waves = facts["wavelengths"]
     layout = (facts["interleave"], facts["dtype"], facts["byte_order"] and f"{facts['byte_order']}-endian")
@@ -185,7 +185,7 @@ def _show(facts: dict[str, Any], found: Inspection) -> None:
         low, middle, high = np.percentile(found.snr, (0, 50, 100))
         rows["SNR"] = f"median {middle:.0f}, lowest {low:.1f} (band {int(np.argmin(found.snr))}), highest {high:.0f}"
     for reason in dict.fromkeys(found.faults.values()):
-        bands = [band for band, why in found.faults.items() if why == reason]
+        bands = np.array([band for band, why in found.faults.items() if why == reason], np.intp)
         ranges = band_ranges(bands)
         rows[f"drop: {reason}"] = f"{len(bands)} bands, " + _listed([f"{start}:{stop}" for start, stop in ranges])
     table = Table(title=facts["scene"], show_header=False)

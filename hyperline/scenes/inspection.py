@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hyperline.errors import InputError
 from hyperline.scenes.scene import Scene, valid_pixels
+from hyperline.sensor.resampling import band_ranges
 
 Fault = Literal["empty", "saturated", "water vapour", "noise"]
 
@@ -68,7 +69,7 @@ class Inspection:
     @property
     def kept(self) -> tuple[tuple[int, int], ...]:
         """The (start, stop) of the bands that are not to be dropped."""
-        return band_ranges([band for band in range(self.bands) if band not in self.faults])
+        return band_ranges(np.array([band for band in range(self.bands) if band not in self.faults], np.intp))
 
 
 def inspect_scene(scene: Scene, noise: NDArray[np.float64] | None = None) -> Inspection:
@@ -113,17 +114,6 @@ def inspect_scene(scene: Scene, noise: NDArray[np.float64] | None = None) -> Ins
         order=_order(scene.wavelengths_nm),
         faults=_faults(scene, empty, saturated, deviation, noise),
     )
-
-
-def band_ranges(bands: list[int]) -> tuple[tuple[int, int], ...]:
-    """Return ascending band indices as (start, stop), stop not included."""
-    ranges: list[tuple[int, int]] = []
-    for band in bands:
-        if ranges and ranges[-1][1] == band:
-            ranges[-1] = (ranges[-1][0], band + 1)
-        else:
-            ranges.append((band, band + 1))
-    return tuple(ranges)
 
 
 class _Statistics:

@@ -9,8 +9,9 @@ import numpy as np
 
 from hyperline.errors import require
 from hyperline.pictures import class_colours, save_figure
-from hyperline.scenes.inspection import Fault, Inspection, band_ranges
+from hyperline.scenes.inspection import Fault, Inspection
 from hyperline.scenes.scene import Scene
+from hyperline.sensor.resampling import band_ranges
 
 _FAULTS: tuple[Fault, ...] = ("empty", "saturated", "water vapour", "noise")
 
@@ -60,6 +61,7 @@ def inspection_picture(path: Path, scene: Scene, found: Inspection) -> None:
 def _shade(panel: Any, at: np.ndarray[Any, Any], found: Inspection) -> None:
     half = float(np.median(np.abs(np.diff(at)))) / 2 if len(at) > 1 else 0.5
     for fault, colour in zip(_FAULTS, class_colours(len(_FAULTS)) / 255, strict=True):
-        for start, stop in band_ranges([band for band, reason in found.faults.items() if reason == fault]):
+        bands = np.array([band for band, reason in found.faults.items() if reason == fault], np.intp)
+        for start, stop in band_ranges(bands):
             low, high = at[start:stop].min() - half, at[start:stop].max() + half
             panel.axvspan(low, high, color=colour, alpha=0.35, linewidth=0, label=f"drop: {fault}")
