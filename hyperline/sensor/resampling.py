@@ -104,9 +104,8 @@ def resample_bands(
     """Find what makes the bands of a model of those of a sensor.
 
     A band of the model whose centre lies within a tenth of the band spacing, and 2 nm, of one of the sensor is that
-    band. Another is
-    interpolated between the two that lie around it; where the sensor has two bands or more for each of the model, it is
-    their mean with Gaussian weights whose full width at half maximum is the model's band spacing.
+    band. Another is interpolated between the two that lie around it. Where the sensor has two bands or more for each of
+    the model, it is their mean with Gaussian weights whose full width at half maximum is the model's band spacing.
 
     Args:
         name: of whatever has the lines, for the message.
@@ -126,6 +125,7 @@ def resample_bands(
     if same_bands(sensor_nm, model_nm):
         return None
     spacing = _spacing(model_nm, sensor_nm)
+    usual = float(np.median(spacing))  # a band whose neighbours are left out is no wider for that
     same = np.minimum(SAME_BAND * spacing, WAVELENGTH_TOLERANCE_NM)
     distance = np.abs(sensor_nm - model_nm[:, None])  # (model band, sensor band)
     order = np.argsort(sensor_nm, kind="stable")
@@ -139,8 +139,9 @@ def resample_bands(
         right = int(np.searchsorted(centres, centre))
         inside = 0 < right < len(centres)
         step = centres[right] - centres[right - 1] if inside else np.inf
-        if step <= _FINE * spacing[band]:
-            sigma = _SIGMA_PER_FWHM * spacing[band]
+        width = min(spacing[band], usual)
+        if step <= _FINE * width:
+            sigma = _SIGMA_PER_FWHM * width
             near = np.exp(-0.5 * (distance[band] / sigma) ** 2)
             weights[:, band] = np.where(near > _LEAST * near.max(), near, 0)
             method = "gaussian"

@@ -33,7 +33,7 @@ def test_a_spectrum_that_is_a_line_stays_one(shift, slope, stretch):
     inside = (sensor[0] < MODEL) & (sensor[-1] > MODEL)
     kept = np.abs(MODEL[:, None] - sensor).min(axis=1) <= 0.5  # taken as it stands, up to a tenth of a band beside
     np.testing.assert_allclose(
-        (spectrum @ found.matrix)[inside & ~kept], (100 + slope * (MODEL - 400))[inside & ~kept], rtol=1e-5
+        (spectrum @ found.matrix)[inside & ~kept], (100 + slope * (MODEL - 400))[inside & ~kept], rtol=1e-5, atol=1e-3
     )
     np.testing.assert_allclose(found.matrix.sum(axis=0), 1, rtol=1e-6)
     assert found.shift_nm <= 5.0 * stretch / 2 + 1e-9
