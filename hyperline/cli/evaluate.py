@@ -56,6 +56,7 @@ def evaluate(
     from hyperline.errors import InputError
     from hyperline.match import require_units
     from hyperline.metrics import Metrics, Reliability
+    from hyperline.radiometry import fit_scene
     from hyperline.splits import held_out
 
     console = stderr()
@@ -73,8 +74,12 @@ def evaluate(
         class_map, confidence, facts = _of_bundle(model, scene, engine, precision, threads, console)
         if against is not None:
             other, _, _ = _of_bundle(model, scene, engine, against, threads, console)
-    training = facts.pop("training")
+    training, resampling = facts.pop("training"), facts.pop("resampling")
     require_units(scene, scene.units, training)
+    if resampling is not None:
+        console.print(f"note: {scene.name}: {resampling}")
+        scene = fit_scene(scene, resampling)
+        facts["resampling"] = resampling.as_dict()
     names: tuple[str, ...] = facts.pop("class_names")
     scene = renumbered(scene, names)
     truth, own = held_out(scene, training)
@@ -118,6 +123,8 @@ def _of_run(
     from hyperline.errors import require
 
     torch = require("torch", "train")
+    from hyperline.match import match_run
+    from hyperline.radiometry import fit_scene
     from hyperline.train.confidence import labels_and_confidence
     from hyperline.train.run import STREAMED_BLOCK_LINES, load_run, whole_scene_block_lines
     from hyperline.train.trainer import predict_logits
@@ -127,7 +134,9 @@ def _of_run(
     run = load_run(path)
     lines = whole_scene_block_lines(scene) if block_lines == "full" else block_lines or STREAMED_BLOCK_LINES
     assert isinstance(lines, int)
-    return *labels_and_confidence(predict_logits(run.network, scene, lines)), {
+    resampling = match_run(scene, path.name, run.network.config.bands, run.record)
+    return *labels_and_confidence(predict_logits(run.network, fit_scene(scene, resampling), lines)), {
+        "resampling": resampling,
         "block_lines": lines,
         "engine": "torch",
         "precision": "fp32",
@@ -142,6 +151,7 @@ def _of_bundle(
     import numpy as np
 
     from hyperline.bundle import read_bundle
+    from hyperline.match import require_match
     from hyperline.runtime.sources.files import SceneSource
     from hyperline.runtime.strip import run_strip
 
@@ -166,6 +176,7 @@ def _of_bundle(
         class_map,
         confidence,
         {
+            "resampling": require_match(source, bundle.card),
             "block_lines": bundle.card.block_lines,
             "engine": engine,
             "precision": precision,
