@@ -8,7 +8,7 @@ NATIVE_SOURCES := $(wildcard plugins/include/hyperline/*.h plugins/*/CMakeLists.
 
 CPP := $(wildcard plugins/include/hyperline/*.h $(foreach end,h cpp cu cuh,plugins/*/*.$(end) tests/*/*.$(end)))
 
-.PHONY: install gige demo test lint flight format native-asan native-aarch64 native-cuda results accuracy accuracy-slice clean
+.PHONY: install gige demo test lint flight format native-asan native-aarch64 native-cuda wheels wheels-again results accuracy accuracy-slice clean
 
 install: $(STAMP)
 
@@ -62,6 +62,13 @@ test: lint
 # An install without extras, as on board, in an environment of its own.
 flight: $(STAMP)
 	$(BIN)/python tools/flight_check.py
+
+# The wheels that fly, for x86-64 and 64-bit ARM, into dist; and the proof that they are the same bits wherever they are built.
+wheels: $(STAMP)
+	$(BIN)/python tools/wheels.py
+
+wheels-again: $(STAMP)
+	$(BIN)/python tools/wheels.py --again
 
 # docs/results: what this machine can measure in a quarter of an hour, and with LONG=1 what takes hours.
 results: $(STAMP)
