@@ -8,7 +8,7 @@ NATIVE_SOURCES := $(wildcard plugins/include/hyperline/*.h plugins/*/CMakeLists.
 
 CPP := $(wildcard plugins/include/hyperline/*.h $(foreach end,h cpp cu cuh,plugins/*/*.$(end) tests/*/*.$(end)))
 
-.PHONY: install gige demo test lint flight format native-asan native-aarch64 native-cuda wheels wheels-again results accuracy accuracy-slice clean
+.PHONY: install gige demo test lint flight format native-asan native-aarch64 native-cuda wheels wheels-again prove-arm64 prove-debian results accuracy accuracy-slice clean
 
 install: $(STAMP)
 
@@ -69,6 +69,14 @@ wheels: $(STAMP)
 
 wheels-again: $(STAMP)
 	$(BIN)/python tools/wheels.py --again
+
+# The wheel on an emulated 64-bit ARM, beside this machine (needs root; what else, it says), into docs/results/arm64.txt.
+prove-arm64: $(STAMP)
+	$(BIN)/python tools/results.py --only arm64
+
+# The wheel, and from the sources the demo and the tests, on minimal Debian 12 and 13, into docs/results/debian.txt.
+prove-debian: $(STAMP)
+	$(BIN)/python tools/results.py --only debian
 
 # docs/results: what this machine can measure in a quarter of an hour, and with LONG=1 what takes hours.
 results: $(STAMP)

@@ -297,7 +297,7 @@ look_at_room() {
 look_at_places() {
     local file
     if [ -e "$MANIFEST" ]; then
-        if [ "$(tail -n 1 "$MANIFEST")" = complete ]; then
+        if grep -q '^complete' "$MANIFEST"; then
             fault installed "hyperline is installed already: sudo packaging/install.sh --undo first; strips and settings stay"
         else
             advise installed "an installation that broke off is taken back first"
@@ -345,10 +345,10 @@ look_at_power() {
 
 # ------------------------------------------------------------------------------------------------------------ the record
 
-# note ACTION PLACE EXTRA: write down what will be done, before it is.
+# note ACTION PLACE EXTRA: write down what will be done, before it is. No field is empty: read takes two tabs for one.
 note() {
-    printf '%s\t%s\t%s\n' "$1" "${2:-}" "${3:-}" >>"$MANIFEST"
-    sync "$MANIFEST"
+    printf '%s\t%s\t%s\n' "$1" "${2:--}" "${3:--}" >>"$MANIFEST"
+    run sync "$MANIFEST"
 }
 
 digest() { sha256sum "$1" | cut -d ' ' -f 1; }
@@ -516,7 +516,7 @@ install_camera() {
 
 set_power() {
     if [ -n "$power_mode" ]; then
-        note power "" "$(run nvpmodel -q 2>/dev/null | grep -E '^[0-9]+$' | head -n 1)"
+        note power - "$(run nvpmodel -q 2>/dev/null | grep -E '^[0-9]+$' | head -n 1)"
         run nvpmodel -m "$power_mode"
     fi
     if [ -n "$clocks" ]; then

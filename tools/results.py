@@ -65,6 +65,12 @@ def _gpu() -> str | None:
     return None if Path("/dev/nvidiactl").exists() or Path("/dev/nvgpu").exists() else "an NVIDIA GPU"
 
 
+def _another_debian() -> str | None:
+    programs = ("debootstrap", "qemu-aarch64-static", "update-binfmts", "aarch64-linux-gnu-g++")
+    found = os.geteuid() == 0 and all(shutil.which(one) for one in programs)
+    return None if found else "root, and debootstrap qemu-user-static binfmt-support g++-aarch64-linux-gnu of Debian"
+
+
 def _scenes() -> str | None:
     return None if os.environ.get("HYPERLINE_SCENES") else "a folder of scenes: HYPERLINE_SCENES=FOLDER"
 
@@ -79,6 +85,11 @@ _TRAINED = (
     "hyperline train indian-pines --out build/results/run --overwrite",
     "hyperline export build/results/run --out build/results/trained.hlb --overwrite",
     "hyperline calibrate build/results/trained.hlb --lines indian-pines --precision int8",
+)
+_FLOWN = (
+    "test -e demo/indian-pines.hlb || make demo",
+    "cp demo/indian-pines.hlb build/results/flown.hlb",
+    "hyperline calibrate build/results/flown.hlb --lines indian-pines --precision int8",
 )
 _MINUTES = 8  # a measurement that takes more is a long one
 
@@ -149,6 +160,14 @@ MEASUREMENTS = (
         "Half an hour at a sensor's full frame and rate",
         "python bench/flight.py --seconds 1800 --rate 330 --precision int8",
         minutes=31,
+    ),
+    Measurement(
+        "arm64",
+        "The wheel for 64-bit ARM on an emulated Debian, beside this machine",
+        "python tools/prove_wheel.py bookworm-aarch64 --bundle build/results/flown.hlb --op-tests",
+        before=("make wheels", *_FLOWN),
+        lacks=_another_debian,
+        minutes=20,
     ),
     Measurement(
         "kills",

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARIES = ("hyperline/plugins/lib/libhyperline_ops.so", "hyperline/plugins/lib/libhyperline_ort.so")
 # JetPack 6 is Ubuntu 22.04, whose glibc is 2.35; everything else that is named in docs/install.md is newer.
 GLIBC = (2, 35)
-HEADERS = "build/onnxruntime"
+HEADERS = "build/onnxruntime/usr/include"
 TOOLCHAINS = {"aarch64": "tools/aarch64.cmake"}
 COMPILERS = {"aarch64": ("aarch64-linux-gnu-g++", "g++-aarch64-linux-gnu")}
 
