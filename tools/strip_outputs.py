@@ -45,7 +45,9 @@ def classify(bundle: Bundle, scene: Scene, precision: str) -> tuple[np.ndarray, 
         sys.exit(f"{precision} does not run on the native operators: hyperline doctor says why")
     engine.reset(assembler.padded_samples)
     labels, logits = [], []
-    for block in (*map(lambda line: assembler.push(line)[0], scene.cube), assembler.flush()):
+    for line in range(scene.lines + 1):
+        # One line more than there are: the strip's last, partial block.
+        block = assembler.push(scene.cube[line])[0] if line < scene.lines else assembler.flush()
         if block is not None:
             outputs = engine.step(block)
             labels.append(outputs.labels[: block.count, : scene.samples].copy())

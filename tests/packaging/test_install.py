@@ -97,9 +97,7 @@ def source(tmp_path: Path) -> Path:
 def jetson(tmp_path: Path, source: Path) -> System:
     """An Orin with JetPack 6.2."""
     system = System(tmp_path / "jetson", source)
-    system.write(
-        "etc/nv_tegra_release", "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64\n"
-    )
+    system.write("etc/nv_tegra_release", "# R36 (release), REVISION: 4.3, GCID: 38968081\n")
     system.write("proc/device-tree/compatible", ORIN)
     system.write("proc/meminfo", "MemTotal: 7802880 kB\nMemFree: 1 kB\nMemAvailable: 5802880 kB\n")
     system.write("proc/sys/net/core/rmem_max", "212992\n")
@@ -143,9 +141,7 @@ esac
 
 
 def thor(system: System) -> None:
-    system.write(
-        "etc/nv_tegra_release", "# R38 (release), REVISION: 4.0, GCID: 43443517, BOARD: generic, EABI: aarch64\n"
-    )
+    system.write("etc/nv_tegra_release", "# R38 (release), REVISION: 4.0, GCID: 43443517\n")
     system.write("proc/device-tree/compatible", THOR)
     system.write("usr/local/cuda/version.json", '{ "cuda" : {\n "version" : "13.0.48"\n } }\n')
     system.write("usr/include/aarch64-linux-gnu/NvInferVersion.h", VERSIONS["10.13"])
@@ -269,8 +265,20 @@ def test_a_receive_buffer_that_is_larger_already_is_left_alone(jetson: System) -
     assert not [call for call in jetson.calls() if call.startswith("sysctl")]
 
 
-STEPS = ("python3 -m", "python -m", "hyperline verify", "useradd --system", "chown hyperline:", "systemctl daemon-reload",
-         "sysctl -q", "udevadm control", "ip link", "nvpmodel -m", "jetson_clocks --store", "jetson_clocks ")  # fmt: skip
+STEPS = (
+    "python3 -m",
+    "python -m",
+    "hyperline verify",
+    "useradd --system",
+    "chown hyperline:",
+    "systemctl daemon-reload",
+    "sysctl -q",
+    "udevadm control",
+    "ip link",
+    "nvpmodel -m",
+    "jetson_clocks --store",
+    "jetson_clocks ",
+)
 
 
 @pytest.mark.parametrize("step", STEPS)
