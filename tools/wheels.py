@@ -149,7 +149,8 @@ def audit(wheel: Path, machine: str) -> str:
         [sys.executable, "-m", "auditwheel", "show", "--json", str(wheel)], capture_output=True, text=True
     )
     if shown.returncode:
-        sys.exit(f"auditwheel refuses {wheel.name}: {shown.stderr.strip() or shown.stdout.strip()}")
+        said = " ".join((shown.stderr or shown.stdout).split())
+        sys.exit(f"auditwheel refuses {wheel.name}: {said[-400:]}")
     found = json.loads(shown.stdout)
     fits = re.fullmatch(rf"manylinux_(\d+)_(\d+)_{machine}", found["overall_tag"])
     newest = {}
