@@ -46,6 +46,7 @@ lint: $(STAMP) $(TYPING)
 	$(BIN)/clang-format --dry-run --Werror $(CPP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/shellcheck packaging/install.sh
 
 # TensorRT-RTX parses and builds without a GPU; a wheel of it exists for x86 and Python 3.10 to 3.14.
 TENSORRT_RTX := build/tensorrt-rtx/.fetched

@@ -27,10 +27,12 @@ _ENVIRONMENT = {
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     "PIP_ROOT_USER_ACTION": "ignore",
 }
-# In a mount namespace of its own: whatever ends the command, no mount stays.
+# In namespaces of their own: whatever ends the command, no mount and no process stays. The shell stays the first process:
+# signals do not end a first process, and a program that crashes would hang. No /sys: it is this machine's, and
+# ONNX Runtime, emulated, crashes on processors there that are none of its own.
 _ENTER = (
     'mount --bind /dev "$0/dev" && mount -t tmpfs tmpfs "$0/dev/shm" && mount -t proc proc "$0/proc" && '
-    'mount --bind -o ro /sys "$0/sys" && exec chroot "$0" "$@"'
+    'chroot "$0" "$@"; exit $?'
 )
 
 
@@ -116,13 +118,14 @@ def emulate(machine: str) -> None:
     _check(["update-binfmts", "--enable", f"qemu-{machine}"])
 
 
-def download(folder: Path, chroot: Chroot, requirements: Sequence[str]) -> None:
+def download(folder: Path, chroot: Chroot, requirements: Sequence[str], alone: bool = False) -> None:
     """Fetch wheels for a chroot's Python and machine, with this machine's pip and its settings.
 
     Args:
         folder: to put them into; what is there already is not fetched again.
         chroot: that will install them.
         requirements: as pip takes them.
+        alone: without what they depend on.
     """
     # What glibc of Debian 12 runs; pip wants each by name.
     platforms = [f"--platform=manylinux_2_{minor}_{chroot.machine}" for minor in range(17, 37)]
@@ -130,7 +133,7 @@ def download(folder: Path, chroot: Chroot, requirements: Sequence[str]) -> None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]
     constraints = ["-c", str(ROOT / "constraints.txt")]
     where = ["--python-version", PYTHONS[chroot.suite], "--find-links", str(folder), "--dest", str(folder)]
-    _check([*command, *constraints, *where, *platforms, *requirements])
+    _check([*command, *constraints, *where, *platforms, *(("--no-deps",) if alone else ()), *requirements])
 
 
 def _mirror() -> list[str]:

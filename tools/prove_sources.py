@@ -19,7 +19,7 @@ from chroot import PYTHONS, ROOT, Chroot, download, make_chroot
 from prove_wheel import find_wheel
 
 PACKAGES = ("g++", "make")
-# What `make lint` fetches beside the extras.
+# What `make lint` fetches beside the extras, and without what it depends on.
 STUBS = "tensorrt-stubs==10.13.0.35.1"
 
 
@@ -41,7 +41,8 @@ def prove(chroot: Chroot, demo: bool, tests: list[str] | None) -> None:
     for stale in wheels.glob("hyperline-*.whl"):
         stale.unlink()
     # The wheel knows what the extras need; it is not what is installed.
-    download(wheels, chroot, [f"hyperline[dev] @ {find_wheel(chroot.machine).as_uri()}", STUBS])
+    download(wheels, chroot, [f"hyperline[dev] @ {find_wheel(chroot.machine).as_uri()}"])
+    download(wheels, chroot, [STUBS], alone=True)
     next(wheels.glob("hyperline-*.whl")).unlink()
     sources = chroot.fresh("/proof/sources")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, text=True, stdout=subprocess.PIPE, check=True)

@@ -65,10 +65,14 @@ def _gpu() -> str | None:
     return None if Path("/dev/nvidiactl").exists() or Path("/dev/nvgpu").exists() else "an NVIDIA GPU"
 
 
+def _debian() -> str | None:
+    found = os.geteuid() == 0 and shutil.which("debootstrap") and shutil.which("aarch64-linux-gnu-g++")
+    return None if found else "root, and debootstrap and g++-aarch64-linux-gnu of Debian"
+
+
 def _another_debian() -> str | None:
-    programs = ("debootstrap", "qemu-aarch64-static", "update-binfmts", "aarch64-linux-gnu-g++")
-    found = os.geteuid() == 0 and all(shutil.which(one) for one in programs)
-    return None if found else "root, and debootstrap qemu-user-static binfmt-support g++-aarch64-linux-gnu of Debian"
+    found = _debian() is None and shutil.which("qemu-aarch64-static") and shutil.which("update-binfmts")
+    return None if found else "root, and debootstrap, g++-aarch64-linux-gnu, qemu-user-static, binfmt-support of Debian"
 
 
 def _scenes() -> str | None:
@@ -167,6 +171,15 @@ MEASUREMENTS = (
         "python tools/prove_wheel.py bookworm-aarch64 --bundle build/results/flown.hlb --op-tests",
         before=("make wheels", *_FLOWN),
         lacks=_another_debian,
+        minutes=20,
+    ),
+    Measurement(
+        "debian",
+        "The wheel on minimal Debian 12 and 13, and the sources on Debian 12: demo and tests",
+        "python tools/prove_wheel.py bookworm-x86_64 trixie-x86_64 --bundle build/results/flown.hlb --op-tests && "
+        "python tools/prove_sources.py bookworm --demo --tests tests/plugins tests/bundle tests/runtime/test_strip.py",
+        before=("make wheels", *_FLOWN),
+        lacks=_debian,
         minutes=20,
     ),
     Measurement(
