@@ -27,8 +27,8 @@ _ENVIRONMENT = {
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     "PIP_ROOT_USER_ACTION": "ignore",
 }
-# In namespaces of their own: whatever ends the command, no mount and no process stays. The shell stays the first process:
-# signals do not end a first process, and a program that crashes would hang. No /sys: it is this machine's, and
+# In namespaces of their own: whatever ends the command, no mount and no process stays. The shell stays the first
+# process: signals do not end a first process, and a program that crashes would hang. No /sys: it is this machine's, and
 # ONNX Runtime, emulated, crashes on processors there that are none of its own.
 _ENTER = (
     'mount --bind /dev "$0/dev" && mount -t tmpfs tmpfs "$0/dev/shm" && mount -t proc proc "$0/proc" && '

@@ -13,6 +13,7 @@ import argparse
 import platform
 import shutil
 import subprocess
+import sys
 import time
 
 from chroot import PYTHONS, ROOT, Chroot, download, make_chroot
@@ -21,6 +22,8 @@ from prove_wheel import find_wheel
 PACKAGES = ("g++", "make")
 # What `make lint` fetches beside the extras, and without what it depends on.
 STUBS = "tensorrt-stubs==10.13.0.35.1"
+# Of what the extras need, these come as sources, of Python alone.
+SOURCES_ALONE = ("ccsdspy", "spectral")
 
 
 def main() -> None:
@@ -40,6 +43,9 @@ def prove(chroot: Chroot, demo: bool, tests: list[str] | None) -> None:
     wheels = chroot.folder / "wheels"
     for stale in wheels.glob("hyperline-*.whl"):
         stale.unlink()
+    made = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    made += ["--wheel-dir", str(wheels), "-c", str(ROOT / "constraints.txt")]
+    subprocess.run([*made, *SOURCES_ALONE], check=True)
     # The wheel knows what the extras need; it is not what is installed.
     download(wheels, chroot, [f"hyperline[dev] @ {find_wheel(chroot.machine).as_uri()}"])
     download(wheels, chroot, [STUBS], alone=True)
