@@ -491,7 +491,8 @@ install_user() {
             ${groups:+--groups "$groups"} hyperline
     fi
     folder "$ROOT/var/lib/hyperline"
-    run chown hyperline: "$ROOT/var/lib/hyperline"
+    # All of it: strips of an install before this one belong to a user who is gone.
+    run chown -R hyperline: "$ROOT/var/lib/hyperline"
     folder "$ROOT/etc/hyperline"
 }
 

@@ -102,7 +102,7 @@ def make_chroot(suite: str, machine: str, packages: Sequence[str] = ()) -> Chroo
         listed = ",".join(("ca-certificates", "python3", "python3-venv", *packages))
         command = ["debootstrap", "--variant=minbase", f"--arch={DEBIAN_NAMES[machine]}", f"--include={listed}"]
         # A namespace here too: debootstrap mounts, and where it breaks off, forgets.
-        _check(["unshare", "--mount", *command, suite, str(part), *_mirror()])
+        check(["unshare", "--mount", *command, suite, str(part), *_mirror()])
         part.rename(folder)
     return Chroot(folder, suite, machine)
 
@@ -114,8 +114,8 @@ def emulate(machine: str) -> None:
     if shutil.which("update-binfmts") is None or shutil.which(f"qemu-{machine}-static") is None:
         sys.exit(f"programs for {machine} cannot be run here: apt-get install qemu-user-static binfmt-support")
     if not (BINFMT / "register").exists():
-        _check(["mount", "-t", "binfmt_misc", "binfmt_misc", str(BINFMT)])
-    _check(["update-binfmts", "--enable", f"qemu-{machine}"])
+        check(["mount", "-t", "binfmt_misc", "binfmt_misc", str(BINFMT)])
+    check(["update-binfmts", "--enable", f"qemu-{machine}"])
 
 
 def download(folder: Path, chroot: Chroot, requirements: Sequence[str], alone: bool = False) -> None:
@@ -133,7 +133,7 @@ def download(folder: Path, chroot: Chroot, requirements: Sequence[str], alone: b
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]
     constraints = ["-c", str(ROOT / "constraints.txt")]
     where = ["--python-version", PYTHONS[chroot.suite], "--find-links", str(folder), "--dest", str(folder)]
-    _check([*command, *constraints, *where, *platforms, *(("--no-deps",) if alone else ()), *requirements])
+    check([*command, *constraints, *where, *platforms, *(("--no-deps",) if alone else ()), *requirements])
 
 
 def _mirror() -> list[str]:
@@ -143,7 +143,8 @@ def _mirror() -> list[str]:
     return ended.stdout.split()[:1]
 
 
-def _check(command: Sequence[str]) -> None:
+def check(command: Sequence[str]) -> None:
+    """Run a command quietly; end this program, with what it said, where it fails."""
     ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if ended.returncode:
         sys.exit(f"{' '.join(command)}:\n{ended.stdout[-4000:]}")

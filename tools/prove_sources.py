@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 
-from chroot import PYTHONS, ROOT, Chroot, download, make_chroot
+from chroot import PYTHONS, ROOT, Chroot, check, download, make_chroot
 from prove_wheel import find_wheel
 
 PACKAGES = ("g++", "make")
@@ -45,7 +45,7 @@ def prove(chroot: Chroot, demo: bool, tests: list[str] | None) -> None:
         stale.unlink()
     made = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
     made += ["--wheel-dir", str(wheels), "-c", str(ROOT / "constraints.txt")]
-    subprocess.run([*made, *SOURCES_ALONE], check=True)
+    check([*made, *SOURCES_ALONE])
     # The wheel knows what the extras need; it is not what is installed.
     download(wheels, chroot, [f"hyperline[dev] @ {find_wheel(chroot.machine).as_uri()}"])
     download(wheels, chroot, [STUBS], alone=True)

@@ -26,6 +26,7 @@ name=$(basename "$0")
 echo "$name $*" >> "$here/log"
 [ "$FAIL" = "$name $1" ] && exit 1
 [ "$KILL" = "$name $1" ] && kill -9 $PPID && sleep 5
+[ "$STOP" = "$name $1" ] && kill -TERM $PPID
 true
 """
 PIP = """
@@ -270,7 +271,7 @@ STEPS = (
     "python -m",
     "hyperline verify",
     "useradd --system",
-    "chown hyperline:",
+    "chown -R",
     "systemctl daemon-reload",
     "sysctl -q",
     "udevadm control",
@@ -287,6 +288,13 @@ def test_a_step_that_fails_leaves_nothing_behind(jetson: System, step: str) -> N
     failed = jetson.install(*FULL, FAIL=step)
     assert failed.returncode == 1, failed.stdout + failed.stderr
     assert "taking back" in failed.stderr
+    assert jetson.tree() == before
+
+
+def test_one_who_stops_it_leaves_nothing_behind(jetson: System) -> None:
+    before = jetson.tree()
+    stopped = jetson.install(*FULL, STOP="ip link")
+    assert stopped.returncode == 143, stopped.stdout + stopped.stderr
     assert jetson.tree() == before
 
 
