@@ -65,8 +65,14 @@ flight: $(STAMP)
 	$(BIN)/python tools/flight_check.py
 
 # The wheels that fly, for x86-64 and 64-bit ARM, into dist; and the proof that they are the same bits wherever they are built.
-wheels: $(STAMP)
+WHEELS := dist/.built
+
+wheels: $(WHEELS)
+
+$(WHEELS): $(shell git ls-files hyperline train export runtime plugins calibration) pyproject.toml CMakeLists.txt README.md LICENSE \
+		tools/wheels.py tools/aarch64.cmake | $(STAMP)
 	$(BIN)/python tools/wheels.py
+	touch $@
 
 wheels-again: $(STAMP)
 	$(BIN)/python tools/wheels.py --again

@@ -22,6 +22,8 @@ from prove_wheel import find_wheel
 PACKAGES = ("g++", "make")
 # What `make lint` fetches beside the extras, and without what it depends on.
 STUBS = "tensorrt-stubs==10.13.0.35.1"
+# What the build backend asks for where the system has none.
+BACKEND = ("ninja>=1.5",)
 # Of what the extras need, these come as sources, of Python alone.
 SOURCES_ALONE = ("ccsdspy", "spectral")
 
@@ -47,7 +49,7 @@ def prove(chroot: Chroot, demo: bool, tests: list[str] | None) -> None:
     made += ["--wheel-dir", str(wheels), "-c", str(ROOT / "constraints.txt")]
     check([*made, *SOURCES_ALONE])
     # The wheel knows what the extras need; it is not what is installed.
-    download(wheels, chroot, [f"hyperline[dev] @ {find_wheel(chroot.machine).as_uri()}"])
+    download(wheels, chroot, [f"hyperline[dev] @ {find_wheel(chroot.machine).as_uri()}", *BACKEND])
     download(wheels, chroot, [STUBS], alone=True)
     next(wheels.glob("hyperline-*.whl")).unlink()
     sources = chroot.fresh("/proof/sources")

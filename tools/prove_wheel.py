@@ -109,7 +109,7 @@ def fly_there(chroot: Chroot, wheel: Path, bundle: Path, scene: Path, op_tests: 
         shutil.copy(file, proof / file.name)
     python = "/proof/venv/bin/python"
     chroot.run(["python3", "-m", "venv", "/proof/venv"])
-    offline = ["install", "--quiet", "--no-index", "--find-links", "/wheels"]
+    offline = ["install", "--quiet", "--no-compile", "--no-index", "--find-links", "/wheels"]
     chroot.run([python, "-m", "pip", *offline, f"/wheels/{wheel.name}", *(TEST_PACKAGES if op_tests else ())])
     print(f"  {chroot.run([python, '-c', _VERSIONS]).strip()}")
     hyperline = "/proof/venv/bin/hyperline"
