@@ -28,6 +28,9 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARIES = ("hyperline/plugins/lib/libhyperline_ops.so", "hyperline/plugins/lib/libhyperline_ort.so")
 # JetPack 6 is Ubuntu 22.04, whose glibc is 2.35; everything else that is named in docs/install.md is newer.
 GLIBC = (2, 35)
+# What a wheel is made of; its date is that of their last commit.
+SOURCES = ("hyperline", "train", "export", "runtime", "plugins", "calibration", "CMakeLists.txt", "pyproject.toml")
+SOURCES += ("README.md", "LICENSE")
 HEADERS = "build/onnxruntime/usr/include"
 TOOLCHAINS = {"aarch64": "tools/aarch64.cmake"}
 COMPILERS = {"aarch64": ("aarch64-linux-gnu-g++", "g++-aarch64-linux-gnu")}
@@ -99,7 +102,7 @@ def build(machine: str, folder: Path, around: Surroundings) -> Path:
     _copy_sources(folder, around.age)
     # Nobody's own flags: what flies was built with the project's.
     environ = {name: value for name, value in os.environ.items() if not re.fullmatch(r"(C|CXX|CPP|LD)FLAGS", name)}
-    environ |= {"SOURCE_DATE_EPOCH": _git("log", "-1", "--format=%ct").strip(), "TZ": around.zone}
+    environ |= {"SOURCE_DATE_EPOCH": _git("log", "-1", "--format=%ct", "--", *SOURCES).strip(), "TZ": around.zone}
     settings = [f"-C{setting}" for setting in (*definitions, f"wheel.tags={tag(machine)}")]
     subprocess.run(
         [
