@@ -14,7 +14,7 @@ from hyperline.classes import all_names, class_fault, merged_names, renumbered
 from hyperline.errors import InputError
 from hyperline.match import require_bands
 from hyperline.metrics import Metrics, Reliability
-from hyperline.scenes import Scene, describe_invalid, scene_hash
+from hyperline.scenes import Scene, scene_hash
 from hyperline.splits import Split
 from hyperline.train.confidence import labels_and_confidence
 from hyperline.train.network import Network, NetworkConfig
@@ -103,18 +103,6 @@ class TrainingStrips:
         sure = Reliability.from_maps(truth, labels, sureness)
         lines = block_lines or whole_scene_block_lines(self._scenes[0])
         return metrics.as_dict() | {"ece": sure.ece, "block_lines": lines}
-
-
-def refuse_invalid(scenes: Sequence[Scene]) -> None:
-    """Refuse strips that hold NaN or infinities.
-
-    Raises:
-        InputError: names the strip and the place.
-    """
-    for one in scenes:
-        invalid = describe_invalid(one)
-        if invalid is not None and invalid.not_finite:
-            raise InputError(f"{one.name}: {invalid}; repair them, or leave them out with --invalid mask")
 
 
 def _describe(scene: Scene, split: Split) -> dict[str, Any]:

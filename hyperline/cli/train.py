@@ -208,11 +208,11 @@ def train_scene(
     from hyperline.errors import InputError, require
 
     require("torch", "train")
-    from hyperline.cli.strips import TrainingStrips, of_one_sensor, refuse_invalid
+    from hyperline.cli.strips import TrainingStrips, of_one_sensor
     from hyperline.splits import make_split
     from hyperline.train.confidence import auxiliary_epochs
     from hyperline.train.models import network_config
-    from hyperline.train.run import train_run, with_threads
+    from hyperline.train.run import left_out, train_run, with_threads
     from hyperline.train.trainer import TrainConfig
 
     scenes = [scene, *others]
@@ -220,8 +220,8 @@ def train_scene(
         if one.labels is None:
             raise InputError(f"{one.name} has no labels to train on; give a label map with --labels PATH")
     if others:
-        if invalid == "refuse":
-            refuse_invalid(others)
+        for one in others:
+            left_out(one, invalid == "mask")  # refused before any is trained on
         scenes = of_one_sensor(scenes)
     scene = scenes[0]
     splits = []

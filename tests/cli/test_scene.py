@@ -1,15 +1,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from hyperline.cli.main import hyperline
-
-SHARED_DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 
 
 def inspect(path, *options):
@@ -68,10 +65,8 @@ def test_a_scene_too_small_for_noise_is_inspected_without(tmp_path):
         ("jasper_ridge/jasper_ridge.npz", {"interleave": None, "kept_bands": "0:103,108:143,148:198"}),
     ],
 )
-def test_real_scenes(name, expected):
-    path = SHARED_DATA / name
-    if not path.exists():
-        pytest.skip(f"needs ../shared/data/{name}, which is not there")
+def test_real_scenes(shared_data, name, expected):
+    path = shared_data(name)
     if path.suffix == ".hdr":
         pytest.importorskip("rasterio", reason="needs rasterio, of hyperline[geo]")
     facts = json.loads(inspect(path, "--json"))

@@ -10,22 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-SHARED_DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 WEST, NORTH, STEP = 500000.0, 5000000.0, 2.0  # UTM 32 N, metres
 LINES, SAMPLES = 12, 20
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Callable[[str], Path]:
-    """Path of a file under ../shared/data, beside the repository; skips where the folder is absent."""
-
-    def locate(name: str) -> Path:
-        path = SHARED_DATA / name
-        if not path.exists():
-            pytest.skip(f"needs ../shared/data/{name}, which is not there")
-        return path
-
-    return locate
 
 
 @pytest.fixture
