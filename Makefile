@@ -8,7 +8,7 @@ NATIVE_SOURCES := $(wildcard plugins/include/hyperline/*.h plugins/*/CMakeLists.
 
 CPP := $(wildcard plugins/include/hyperline/*.h $(foreach end,h cpp cu cuh,plugins/*/*.$(end) tests/*/*.$(end)))
 
-.PHONY: install gige demo docs doc-commands sbom test test-lowest lint flight format native-asan native-aarch64 native-cuda results accuracy accuracy-slice clean
+.PHONY: install gige demo docs doc-commands sbom test test-lowest lint flight format native-asan native-aarch64 native-cuda wheels wheels-again prove-arm64 prove-debian results accuracy accuracy-slice clean
 
 install: $(STAMP)
 
@@ -46,6 +46,7 @@ lint: $(STAMP) $(TYPING)
 	$(BIN)/clang-format --dry-run --Werror $(CPP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/shellcheck packaging/install.sh
 
 # TensorRT-RTX parses and builds without a GPU; a wheel of it exists for x86 and Python 3.10 to 3.14.
 TENSORRT_RTX := build/tensorrt-rtx/.fetched
@@ -80,6 +81,27 @@ test-lowest:
 # An install without extras, as on board, in an environment of its own.
 flight: $(STAMP)
 	$(BIN)/python tools/flight_check.py
+
+# The wheels that fly, for x86-64 and 64-bit ARM, into dist; and the proof that they are the same bits wherever they are built.
+WHEELS := dist/.built
+
+wheels: $(WHEELS)
+
+$(WHEELS): $(shell git ls-files hyperline train export runtime plugins calibration) pyproject.toml CMakeLists.txt README.md LICENSE \
+		tools/wheels.py tools/aarch64.cmake | $(STAMP)
+	$(BIN)/python tools/wheels.py
+	touch $@
+
+wheels-again: $(STAMP)
+	$(BIN)/python tools/wheels.py --again
+
+# The wheel on an emulated 64-bit ARM, beside this machine (needs root; what else, it says), into docs/results/arm64.txt.
+prove-arm64: $(STAMP)
+	$(BIN)/python tools/results.py --only arm64
+
+# The wheel on minimal Debian 12 and 13, and from the sources demo and tests on 12, into docs/results/debian*.txt.
+prove-debian: $(STAMP)
+	$(BIN)/python tools/results.py --only debian debian-sources
 
 # docs/results: what this machine can measure in a quarter of an hour, and with LONG=1 what takes hours.
 results: $(STAMP)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from hyperline.bundle.card import Card
 from hyperline.classes import class_fault
 from hyperline.errors import InputError
-from hyperline.match import require_match, require_units
-from hyperline.radiometry import Radiometry
+from hyperline.match import match_bands, require_match, require_units
+from hyperline.radiometry import Radiometry, fit_scene
 from hyperline.scenes import Scene
 from hyperline.splits import held_out
 
@@ -64,6 +64,7 @@ def read_lines(scene: Scene, card: Card) -> Lines:
             nothing in them but dark, saturated or invalid pixels; the message holds the number that matters.
     """
     require_units(scene, scene.units, card.training)
+    scene = fit_scene(scene, match_bands(scene, card.name, card.bands, card.wavelengths_nm, card.selection))
     if fault := class_fault(scene, card.class_names):
         raise InputError(f"{fault}; give labels in the model's numbering, or none")
     truth, _ = held_out(scene, card.training)

@@ -13,7 +13,8 @@ from hyperline.errors import InputError
 from hyperline.export.excerpt import Excerpt, cut_excerpt, read_excerpt
 from hyperline.export.parity import Parity, check_parity, classify, parity_lines
 from hyperline.export.step import export_step, state_tensors
-from hyperline.match import require_units
+from hyperline.match import match_run, recorded_selection, require_units
+from hyperline.radiometry import fit_scene
 from hyperline.scenes import Scene
 from hyperline.train.network import MULTIPLE, check_block_lines
 from hyperline.train.run import EXCERPT, TrainedRun, load_run
@@ -60,6 +61,7 @@ def _excerpt(run: TrainedRun, scene: Scene | None, lines: int) -> Excerpt:
         excerpt, name = read_excerpt(path, lines), str(path)
     else:
         require_units(scene, scene.units, run.record)
+        scene = fit_scene(scene, match_run(scene, run.path.name, run.network.config.bands, run.record))
         excerpt, name = cut_excerpt(scene, lines), scene.name
     bands = excerpt.lines.shape[2]
     if bands != run.network.config.bands:
@@ -84,8 +86,8 @@ def _card(run: TrainedRun, name: str, block_lines: int, parity: Parity) -> Card:
         composite_bands=tuple(scene["composite_bands"]),
         states=state_tensors(run.network),
         training={key: record[key] for key in ("hyperline", "torch", "created", "seconds", "split", "model", "train")}
-        # the scenes before, whose training pixels must not judge the bundle either
-        | ({"adapted": record["adapted"]} if "adapted" in record else {})
+        # the scenes before and beside it, whose training pixels must not judge the bundle either
+        | {key: record[key] for key in ("adapted", "strips") if key in record}
         | {
             "scene": {
                 key: scene[key] for key in ("name", "sha256", "lines", "samples", "units", "notes") if key in scene
@@ -96,6 +98,7 @@ def _card(run: TrainedRun, name: str, block_lines: int, parity: Parity) -> Card:
         streamed=_accuracy(streamed) if streamed["block_lines"] == block_lines else None,
         parity=parity.as_dict(),
         confidence=_confidence(record.get("confidence")),
+        selection=recorded_selection(record),
     )
 
 

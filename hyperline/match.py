@@ -8,12 +8,13 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
-from hyperline.bundle.card import Card
+from hyperline.bundle.card import BandSelection, Card
 from hyperline.errors import InputError
 from hyperline.scenes.scene import Scene
 from hyperline.scenes.wavelengths import WAVELENGTH_TOLERANCE_NM
-from hyperline.sensor import SensorCorrection
+from hyperline.sensor import BandResampling, SensorCorrection, resample_bands, same_bands, select_bands
 
 
 class Bands(Protocol):
@@ -45,8 +46,8 @@ class Spectra(Bands, Protocol):
 
 
 @dataclass(frozen=True)
-class CorrectedSpectra:
-    """A source of raw lines, as it will be once they are corrected."""
+class DescribedSpectra:
+    """What is known of lines without reading one."""
 
     name: str
     bands: int
@@ -54,10 +55,10 @@ class CorrectedSpectra:
     truth_classes: int
 
 
-def corrected(source: Spectra, correction: SensorCorrection) -> CorrectedSpectra:
+def corrected(source: Spectra, correction: SensorCorrection) -> DescribedSpectra:
     """Return what a source, which must fit the correction, shows after it."""
     wavelengths = correction.model_wavelengths_nm(source.wavelengths_nm)
-    return CorrectedSpectra(source.name, correction.model_bands, wavelengths, source.truth_classes)
+    return DescribedSpectra(source.name, correction.model_bands, wavelengths, source.truth_classes)
 
 
 def require_units(scene: Scene, units: str | None, training: Mapping[str, Any]) -> None:
@@ -86,28 +87,97 @@ def require_units(scene: Scene, units: str | None, training: Mapping[str, Any]) 
         )
 
 
-def require_match(source: Spectra, card: Card, correction: SensorCorrection | None = None) -> None:
-    """Refuse a source that does not show the bands, or names the classes, on which the model was trained.
-
-    Wavelengths are compared where both sides state them.
+def require_match(source: Spectra, card: Card, correction: SensorCorrection | None = None) -> BandResampling | None:
+    """Find how a source shows the bands on which a model was trained; refuse one that does not, or names other classes.
 
     Args:
         source: the lines.
         card: of the model.
         correction: applied to the lines before the model sees them, or None; the source fits it.
 
+    Returns:
+        What makes the model's bands of the lines, of corrected ones where there is a correction; None where they show
+        them as they stand.
+
     Raises:
-        InputError: another number of bands, a band centre further than ``WAVELENGTH_TOLERANCE_NM`` from the
-            model's, or truth in classes that the model does not have; the message holds the numbers.
+        InputError: other bands, which cannot be resampled to the model's, or truth in classes that the model does not
+            have; the message holds the numbers.
     """
     if correction is not None:
         source = corrected(source, correction)
-    require_bands(source, card.name, card.bands, card.wavelengths_nm)
+    resampling = match_bands(source, card.name, card.bands, card.wavelengths_nm, card.selection)
     if source.truth_classes > len(card.class_names):
         raise InputError(
             f"{source.name} has labels up to class {source.truth_classes}, the model {card.name} knows "
             f"{len(card.class_names)} classes; give it labels in the model's numbering"
         )
+    return resampling
+
+
+def match_bands(
+    source: Bands,
+    model: str,
+    bands: int,
+    wavelengths_nm: Sequence[float] | None,
+    selection: BandSelection | None = None,
+) -> BandResampling | None:
+    """Find what makes the bands of a model of the lines of a source.
+
+    Where both sides state wavelengths, these alone decide (`hyperline.sensor.resample_bands`); else the number of
+    bands: lines of the sensor whose bands the model takes in part show those.
+
+    Args:
+        source: the lines.
+        model: its name, for the message.
+        bands: of the model.
+        wavelengths_nm: of its bands, or None where unknown.
+        selection: which of its sensor's bands these are, or None for all.
+
+    Returns:
+        None where the lines show the model's bands as they stand.
+
+    Raises:
+        InputError: the lines cannot be brought to the model's bands.
+    """
+    if source.wavelengths_nm is not None and wavelengths_nm is not None:
+        expected = np.asarray(wavelengths_nm)
+        if selection is not None and source.bands == selection.bands:
+            chosen = select_bands(selection.bands, selection.ranges)
+            if same_bands(source.wavelengths_nm[chosen.used], expected):
+                return chosen
+        return resample_bands(source.name, source.wavelengths_nm, model, expected)
+    if selection is not None and source.bands == selection.bands:
+        return select_bands(selection.bands, selection.ranges)
+    _require_count(source, model, bands)
+    return None
+
+
+def match_run(scene: Scene, name: str, bands: int, record: Mapping[str, Any]) -> BandResampling | None:
+    """Find what makes the bands of a trained run of a scene's; see :func:`match_bands`.
+
+    Args:
+        scene: the lines.
+        name: of the run, for the message.
+        bands: of its network.
+        record: run.json.
+
+    Raises:
+        InputError: the lines cannot be brought to the run's bands.
+    """
+    return match_bands(scene, name, bands, record["scene"].get("wavelengths_nm"), recorded_selection(record))
+
+
+def recorded_selection(record: Mapping[str, Any]) -> BandSelection | None:
+    """Return the bands that a run took of its sensor's, as run.json says it; None for all.
+
+    Raises:
+        InputError: run.json says it in no way that can be.
+    """
+    held = record.get("selection")
+    try:
+        return None if held is None else BandSelection.model_validate(held)
+    except ValidationError as error:
+        raise InputError(f"run.json: its selection of bands is damaged: {held!r:.100}; train again") from error
 
 
 def require_bands(source: Bands, model: str, bands: int, wavelengths_nm: Sequence[float] | None) -> None:
@@ -124,11 +194,7 @@ def require_bands(source: Bands, model: str, bands: int, wavelengths_nm: Sequenc
     Raises:
         InputError: another number of bands, or a band centre further than ``WAVELENGTH_TOLERANCE_NM`` from the model's.
     """
-    if source.bands != bands:
-        raise InputError(
-            f"{source.name} has {source.bands} bands, the model {model} takes {bands}; give it the "
-            f"bands that it was trained on, or train a model for this sensor"
-        )
+    _require_count(source, model, bands)
     if source.wavelengths_nm is None or wavelengths_nm is None:
         return
     expected = np.asarray(wavelengths_nm)
@@ -141,4 +207,12 @@ def require_bands(source: Bands, model: str, bands: int, wavelengths_nm: Sequenc
             f"the model {model} expects {expected[band]:.2f} nm; {np.count_nonzero(~matches)} of {bands} "
             f"bands are more than {WAVELENGTH_TOLERANCE_NM:g} nm off. Put the bands in the model's order, or train a "
             f"model for this sensor"
+        )
+
+
+def _require_count(source: Bands, model: str, bands: int) -> None:
+    if source.bands != bands:
+        raise InputError(
+            f"{source.name} has {source.bands} bands, the model {model} takes {bands}; give it the "
+            f"bands that it was trained on, or train a model for this sensor"
         )

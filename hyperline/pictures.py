@@ -145,21 +145,77 @@ def class_map_picture(
         InputError: matplotlib is not installed.
         HyperlineError: the file cannot be written.
     """
-    lines, samples = classes.shape
-    sideways = lines > 2.5 * samples
-    colours = np.concatenate([np.zeros((1, 3), np.uint8), map_colours(class_names)])
     maps = {"class map": thinned(classes)} | ({} if truth is None else {"truth": thinned(truth)})
+    colours = _colour_table(class_names)
     panels = {"colour composite": _stretched(thinned(composite))} | {
         name: colours[values] for name, values in maps.items()
     }
     if confidence is not None:
         grey = np.nan_to_num(thinned(confidence)).clip(0, 1) * 255
         panels["confidence (black 0, white 1)"] = np.repeat(grey.astype(np.uint8)[..., None], 3, axis=-1)
+    _draw_panels(path, panels, list(maps.values()), class_names, classes.shape, title)
+
+
+def label_picture(
+    path: Path,
+    composite: NDArray[Any],
+    labels: NDArray[np.uint8],
+    *,
+    class_names: Sequence[str],
+    title: str | None = None,
+) -> None:
+    """Draw the scene in colour, and beside it the same with its labels painted over.
+
+    Args:
+        path: the PNG to make or replace.
+        composite: as for :func:`class_map_picture`.
+        labels: (line, sample) uint8 class ids, 0 = unlabelled, where the scene shows.
+        class_names: name of class 1, 2, ….
+        title: one line above.
+
+    Raises:
+        InputError: matplotlib is not installed.
+        HyperlineError: the file cannot be written.
+    """
+    seen, shown = _stretched(thinned(composite)), thinned(labels)
+    # Grey and half as bright around the labels, whose colours nothing else then has.
+    dimmed = np.repeat(seen.mean(axis=-1, keepdims=True) * 0.6, 3, axis=-1).astype(np.uint8)
+    painted = np.where((shown > 0)[..., None], _colour_table(class_names)[shown], dimmed)
+    panels = {"colour composite": seen, "labels": painted}
+    _draw_panels(path, panels, [shown[shown > 0]], class_names, labels.shape, title)
+
+
+def _colour_table(class_names: Sequence[str]) -> NDArray[np.uint8]:
+    """Return (classes + 1, 3): black for no class, then the colours of the classes."""
+    return np.concatenate([np.zeros((1, 3), np.uint8), map_colours(class_names)])
+
+
+def _draw_panels(
+    path: Path,
+    panels: Mapping[str, NDArray[np.uint8]],
+    maps: Sequence[NDArray[np.uint8]],
+    class_names: Sequence[str],
+    shape: tuple[int, ...],
+    title: str | None,
+) -> None:
+    """Draw images of one strip side by side, or below each other, with one legend of the classes in ``maps``.
+
+    Args:
+        path: the PNG.
+        panels: (line, sample, 3) by their headings, thinned.
+        maps: class ids that the legend explains.
+        class_names: name of class 1, 2, ….
+        shape: (lines, samples) of the strip.
+        title: one line above.
+    """
+    lines, samples = shape
+    sideways = lines > 2.5 * samples
+    colours = _colour_table(class_names)
 
     # Inches. Everything has its place, so nothing can overlap and nothing need be cut.
     margin, gap, heading = 0.25, 0.15, 0.32
     top = 0.6 if title else 0.2
-    entries = _legend_entries(maps.values(), class_names)
+    entries = _legend_entries(maps, class_names)
     columns = max(1, int((_WIDTH - 2 * margin) / (0.55 + 0.088 * max(len(name) for _, name in entries))))
     legend = 0.2 + 0.21 * -(-len(entries) // columns)
     ratio = lines / samples if sideways else samples / lines  # width to height

@@ -15,6 +15,7 @@ from hyperline.sensor.binning import SampleBins, bin_labels
 from hyperline.sensor.correction import MAX_GAIN, SensorCorrection
 from hyperline.sensor.darks import Closing
 from hyperline.sensor.mending import Mending
+from hyperline.sensor.resampling import BandResampling
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,12 +33,14 @@ class Radiometry:
     float32), where every stored band equals ``nodata``, where no element measures, and, if the correction says so,
     where an element in use is saturated. Of samples that are binned, those that are invalid are left out of the mean,
     but for saturated ones, which make it invalid as a saturated band would. Invalid pixels are zeroed, so that nothing
-    non-finite reaches the model's state.
+    non-finite reaches the model's state. Last, bands are resampled to the model's; without a correction, bands that the
+    resampling leaves out are not looked at.
 
     Cost a line, in passes over its samples × bands values: one cast; one each for a dark and for a gain (whatever
     scales there are is part of it), or for differing scales alone; one test and one reduction each for a saturation
     level, floating-point lines and a declared ``nodata``; one to bin bands, one to bin samples. Bad elements cost by
-    their number. All of them write into arrays made here; nothing is allocated by the line.
+    their number. A resampling that interpolates is a product of the line with a matrix of bands. All of
+    them write into arrays made here; nothing is allocated by the line.
 
     Attributes:
         samples: cross-track samples of a converted line.
@@ -58,6 +61,7 @@ class Radiometry:
         model_scale: float = 1.0,
         nodata: float | None = None,
         correction: SensorCorrection | None = None,
+        resampling: BandResampling | None = None,
     ) -> None:
         """Prepare for lines of (samples, bands).
 
@@ -68,24 +72,30 @@ class Radiometry:
             model_scale: the same for the scene the model was trained on.
             nodata: the source's declared no-data value, in stored values.
             correction: of the sensor, for raw lines; None where the lines are converted already.
+            resampling: of the bands, corrected ones where there is a correction; None where they are the model's.
 
         Raises:
             InputError: the correction is for lines of another size, or for counts and ``scale`` is not 1.
         """
+        weights = None if resampling is None else resampling.weights
         if correction is None:
-            used = np.arange(bands)
-            ranges: tuple[tuple[int, int], ...] = ((0, bands),)
+            ranges: tuple[tuple[int, int], ...] = ((0, bands),) if resampling is None else resampling.ranges
+            used = np.arange(bands) if resampling is None else resampling.used
             self._bin = bin_samples = 1
         else:
             correction.require_fit("the source", samples, bands, scale, None)
             used, self._bin, bin_samples = correction.used, correction.bin, correction.bin_samples
             ranges = correction.ranges or ((0, bands),)
+            weights = None if resampling is None else resampling.matrix
         self.samples, self.raw_samples = samples // bin_samples, samples
         self.raw_bands = bands
-        self.bands = len(used) // self._bin
+        own = len(used) // self._bin
+        self._weights = weights
+        self._own = None if weights is None else np.empty((self.samples, own), np.float32)
+        self.bands = own if weights is None else int(weights.shape[1])
         self.saturated_pixels = self.dark_updates = self.dark_refusals = 0
         self._nodata = nodata
-        self._flagged = np.empty((samples, self.bands), bool)  # scratch of the element-wise tests
+        self._flagged = np.empty((samples, own), bool)  # scratch of the element-wise tests
         self._stored = np.empty((samples, bands), bool) if nodata is not None else None
         self._some = np.empty(samples, bool)
         # Where each range of stored bands goes.
@@ -95,7 +105,7 @@ class Radiometry:
             for (start, stop), end in zip(ranges, ends, strict=True)
         ]
         self._work = np.empty((samples, len(used)), np.float32) if self._bin > 1 else None
-        self._wide = SampleBins(samples, self.bands, bin_samples) if bin_samples > 1 else None
+        self._wide = SampleBins(samples, own, bin_samples) if bin_samples > 1 else None
 
         ratio = scale / model_scale
         # Files state scales as decimal text: 1/10000 and 1e-4 are the same scale.
@@ -154,6 +164,15 @@ class Radiometry:
             line: (sample, band) float32, C-contiguous, overwritten.
             valid: (sample,) bool, overwritten.
         """
+        if self._own is None:
+            self._convert(values, line, valid)
+        else:
+            self._convert(values, self._own, valid)
+            assert self._weights is not None
+            np.matmul(self._own, self._weights, out=line)
+
+    def _convert(self, values: NDArray[Any], line: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+        """Convert one line to the bands that it has before they are resampled."""
         if self._wide is None:
             self._correct(values, line, valid)
         else:
@@ -306,4 +325,37 @@ def correct_scene(scene: Scene, correction: SensorCorrection) -> Scene:
         nodata=NODATA if invalid else None,
         units=correction.units,
         notes=notes,
+    )
+
+
+def fit_scene(scene: Scene, resampling: BandResampling | None) -> Scene:
+    """Give a scene the bands of a model.
+
+    Args:
+        scene: in whatever units.
+        resampling: of its bands, or None where they are the model's.
+
+    Returns:
+        The scene in the same units and with the same dtype where bands are left out alone; else with a float32 cube, in
+        memory, whose pixels without a measurement hold ``NODATA`` in every band.
+    """
+    if resampling is None:
+        return scene
+    used = resampling.used
+    wavelengths = scene.wavelengths_nm
+    if resampling.weights is None:
+        one = len(resampling.ranges) == 1  # which stays mapped
+        cube = scene.cube[..., slice(*resampling.ranges[0])] if one else np.take(scene.cube, used, axis=2)
+        return replace(scene, cube=cube, wavelengths_nm=None if wavelengths is None else wavelengths[used])
+    radiometry = Radiometry(scene.samples, scene.bands, nodata=scene.nodata, resampling=resampling)
+    cube = np.empty((scene.lines, scene.samples, radiometry.bands), np.float32)
+    valid = np.empty(scene.samples, bool)
+    for values, line in zip(scene.cube, cube, strict=True):
+        radiometry.convert(values, line, valid)
+        line[~valid] = NODATA
+    return replace(
+        scene,
+        cube=cube,
+        wavelengths_nm=resampling.model_nm,
+        nodata=NODATA,
     )

@@ -36,7 +36,7 @@ from hyperline.runtime.spectra import ClassSpectra
 from hyperline.runtime.state_copies import StateCopies, StateCopy
 from hyperline.runtime.unknown import UnknownPixels
 from hyperline.runtime.writer import Writer
-from hyperline.sensor import SensorCorrection, bin_labels
+from hyperline.sensor import BandResampling, SensorCorrection, bin_labels
 
 _LOG = logging.getLogger(__name__)
 
@@ -94,6 +94,7 @@ class Flight:
         card: Card,
         options: LoopOptions,
         correction: SensorCorrection | None = None,
+        resampling: BandResampling | None = None,
         *,
         links: Links | None = None,
         quicklook: Quicklook | None = None,
@@ -113,6 +114,7 @@ class Flight:
             card: of the model.
             options: how to fly.
             correction: of the sensor, for a source of raw lines.
+            resampling: of its bands, for a source that does not show the model's as they stand.
             links: where events go.
             quicklook: makes it, for a strip that leaves one.
             spectra: takes those of the classes.
@@ -130,6 +132,7 @@ class Flight:
             model_scale=card.scale,
             nodata=source.nodata,
             correction=correction,
+            resampling=resampling,
         )
         block = card.block_lines
         paced = source.rate is not None  # what nothing paces can wait

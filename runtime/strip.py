@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -41,7 +42,9 @@ from hyperline.runtime.status import FlightStatus
 from hyperline.runtime.unknown import UnknownPixels, card_of_map
 from hyperline.runtime.watchdog import Stage, Watchdog
 from hyperline.runtime.writer import Result, Writer, image_memory
-from hyperline.sensor import SensorCorrection
+from hyperline.sensor import BandResampling, SensorCorrection
+
+_LOG = logging.getLogger(__name__)
 
 SUMMARY = "summary.json"
 PICTURE = "classes.png"
@@ -90,6 +93,7 @@ class RunSummary:
         lines: lines in the map.
         samples: cross-track samples of the map.
         bands: spectral bands of the source.
+        resampling: how they became the model's, `BandResampling.as_dict`; None where they are the model's.
         rate: lines per second at which the source was paced, or None.
         block_lines: lines in a block, the K of the model.
         engine: that flew last.
@@ -126,6 +130,7 @@ class RunSummary:
     lines: int
     samples: int
     bands: int
+    resampling: dict[str, Any] | None
     rate: float | None
     block_lines: int
     engine: str
@@ -206,7 +211,9 @@ def run_strip(
     card = bundle.card
     if correction is not None:
         correction.require_fit(source.name, source.samples, source.bands, source.scale, source.wavelengths_nm)
-    require_match(source, card, correction)
+    resampling = require_match(source, card, correction)
+    if resampling is not None:
+        _LOG.info("%s: %s", source.name, resampling)
     bundle.model(precision)  # refused here, where it is not there
     options = options or LoopOptions()
     chain = EngineChain(
@@ -240,6 +247,7 @@ def run_strip(
         card,
         options,
         correction,
+        resampling,
         links=links,
         quicklook=Quicklook(card, golden, padded) if options.quicklook or feed else None,
         spectra=spectra,
@@ -285,7 +293,7 @@ def run_strip(
                 if shown is not None:
                     shown.close()
                 # Whatever ended the flight: what is known of it gets written.
-                summary = _summary(flight, writer, chain, sink, source, bundle, precision, resume, links)
+                summary = _summary(flight, writer, chain, sink, source, bundle, precision, resume, links, resampling)
                 log.close()
                 slots.close()
                 replace_file(out / SPECTRA, (json.dumps(spectra.as_dict()) + "\n").encode())
@@ -359,6 +367,7 @@ def _summary(
     precision: str,
     resumed: bool,
     links: Links | None,
+    resampling: BandResampling | None,
 ) -> RunSummary:
     counters, latency = flight.counters, writer.latency
     seconds = (writer.last_written or flight.started) - flight.started
@@ -384,6 +393,7 @@ def _summary(
         lines=sink.lines,
         samples=flight.samples,
         bands=source.bands,
+        resampling=None if resampling is None else resampling.as_dict(),
         rate=source.rate,
         block_lines=bundle.card.block_lines,
         engine=chain.engine.name,

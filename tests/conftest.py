@@ -1,8 +1,9 @@
-"""What the tests of the CUDA kernels and of the TensorRT plugin share, and how CI draws examples."""
+"""What tests of several folders share: real data, a browser, CUDA and TensorRT libraries; and how CI draws examples."""
 
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hyperline.plugins import reference
 from hyperline.plugins.native import find_library
 
 ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
 CHROMIUM_FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -37,6 +39,19 @@ def browser(tmp_path_factory):
         opened = driver.chromium.launch(executable_path=found, args=list(CHROMIUM_FLAGS), env=home)
         yield opened
         opened.close()
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """Path of a file under ../shared/data, beside the repository; skips where the folder is absent."""
+
+    def locate(name: str) -> Path:
+        path = SHARED_DATA / name
+        if not path.exists():
+            pytest.skip(f"needs ../shared/data/{name}, which is not there")
+        return path
+
+    return locate
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperline.errors import InputError
-from hyperline.radiometry import NODATA, Radiometry, correct_scene
+from hyperline.radiometry import NODATA, Radiometry, correct_scene, fit_scene
 from hyperline.scenes import InvalidPixels, Scene, describe_invalid, valid_pixels
-from hyperline.sensor import SensorCorrection, bin_labels
+from hyperline.sensor import SensorCorrection, bin_labels, resample_bands, select_bands
 from hyperline.sensor.correction import DARK_LINES
 
 DTYPES = ("u1", "<u2", ">u2", "<i4", "<f4", ">f4", "<f8")
@@ -343,3 +343,45 @@ def test_a_scene_is_corrected_as_the_flight_corrects_it_and_keeps_its_labels() -
 def test_a_scene_without_one_usable_pixel_is_refused_with_the_count() -> None:
     with pytest.raises(InputError, match="none of its 6 pixels carries a measurement, 6 are saturated"):
         correct_scene(Scene("strip", np.full((2, 3, 4), 5000)), SensorCorrection(3, 4, saturation=4095))
+
+
+def test_a_selection_of_bands_looks_at_those_alone() -> None:
+    values = np.arange(24, dtype=np.float32).reshape(4, 6)
+    values[1, 2] = np.nan  # left out
+    values[2, 4] = np.nan
+    line, valid = np.empty((4, 4), np.float32), np.empty(4, bool)
+    Radiometry(4, 6, resampling=select_bands(6, ((0, 2), (3, 5)))).convert(values, line, valid)
+    assert valid.tolist() == [True, True, False, True]
+    np.testing.assert_array_equal(line[valid], values[valid][:, [0, 1, 3, 4]])
+
+
+def test_bands_are_resampled_after_all_else(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.integers(100, 4000, (5, 8)).astype(np.uint16)
+    dark = rng.integers(0, 50, (5, 8)).astype(np.float32)
+    gain = rng.uniform(0.5, 2, (5, 8)).astype(np.float32)
+    correction = SensorCorrection(5, 8, dark=dark, gain=gain, ranges=((1, 7),), bin=2)
+    resampling = resample_bands("strip", np.array([400.0, 410.0, 420.0]), "m", np.array([403.0, 413.0]))
+    line, valid = np.empty((5, 2), np.float32), np.empty(5, bool)
+    Radiometry(5, 8, correction=correction, resampling=resampling).convert(values, line, valid)
+    binned = ((values - dark) * gain)[:, 1:7].reshape(5, 3, 2).mean(axis=2)
+    np.testing.assert_allclose(line, binned @ resampling.matrix, rtol=1e-5)
+    np.testing.assert_allclose(line[:, 0], 0.7 * binned[:, 0] + 0.3 * binned[:, 1], rtol=1e-5)
+    assert valid.all()
+
+
+def test_a_scene_is_fitted_as_the_flight_sees_it() -> None:
+    rng = np.random.default_rng(0)
+    cube = rng.uniform(1, 9, (6, 4, 5)).astype(np.float32)
+    cube[2, 1, 3] = np.nan
+    centres = 400 + 10.0 * np.arange(5)
+    scene = Scene("strip", cube, wavelengths_nm=centres, scale=0.5)
+    fitted = fit_scene(scene, resample_bands("strip", centres, "m", centres[:4] + 4))
+    np.testing.assert_allclose(fitted.wavelengths_nm, centres[:4] + 4)
+    assert fitted.scale == 0.5
+    assert describe_invalid(fitted) == InvalidPixels(0, None, 1)
+    np.testing.assert_allclose(fitted.cube[0], 0.6 * cube[0][:, :4] + 0.4 * cube[0][:, 1:], rtol=1e-5)
+    dropped = fit_scene(scene, resample_bands("strip", centres, "m", centres[[0, 1, 4]]))
+    np.testing.assert_array_equal(dropped.cube, cube[..., [0, 1, 4]])
+    assert dropped.wavelengths_nm.tolist() == [400, 410, 440]
+    assert fit_scene(scene, None) is scene

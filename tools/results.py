@@ -65,6 +65,16 @@ def _gpu() -> str | None:
     return None if Path("/dev/nvidiactl").exists() or Path("/dev/nvgpu").exists() else "an NVIDIA GPU"
 
 
+def _debian() -> str | None:
+    found = os.geteuid() == 0 and shutil.which("debootstrap") and shutil.which("aarch64-linux-gnu-g++")
+    return None if found else "root, and debootstrap and g++-aarch64-linux-gnu of Debian"
+
+
+def _another_debian() -> str | None:
+    found = _debian() is None and shutil.which("qemu-aarch64-static") and shutil.which("update-binfmts")
+    return None if found else "root, and debootstrap, g++-aarch64-linux-gnu, qemu-user-static, binfmt-support of Debian"
+
+
 def _scenes() -> str | None:
     return None if os.environ.get("HYPERLINE_SCENES") else "a folder of scenes: HYPERLINE_SCENES=FOLDER"
 
@@ -79,6 +89,11 @@ _TRAINED = (
     "hyperline train indian-pines --out build/results/run --overwrite",
     "hyperline export build/results/run --out build/results/trained.hlb --overwrite",
     "hyperline calibrate build/results/trained.hlb --lines indian-pines --precision int8",
+)
+_FLOWN = (
+    "test -e demo/indian-pines.hlb || make demo",
+    "cp demo/indian-pines.hlb build/results/flown.hlb",
+    "hyperline calibrate build/results/flown.hlb --lines indian-pines --precision int8",
 )
 _MINUTES = 8  # a measurement that takes more is a long one
 
@@ -149,6 +164,30 @@ MEASUREMENTS = (
         "Half an hour at a sensor's full frame and rate",
         "python bench/flight.py --seconds 1800 --rate 330 --precision int8",
         minutes=31,
+    ),
+    Measurement(
+        "arm64",
+        "The wheel for 64-bit ARM on an emulated Debian, beside this machine",
+        "python tools/prove_wheel.py bookworm-aarch64 --bundle build/results/flown.hlb --op-tests",
+        before=("make wheels", *_FLOWN),
+        lacks=_another_debian,
+        minutes=20,
+    ),
+    Measurement(
+        "debian",
+        "The wheel on minimal Debian 12 and 13, beside this machine",
+        "python tools/prove_wheel.py bookworm-x86_64 trixie-x86_64 --bundle build/results/flown.hlb --op-tests",
+        before=("make wheels", *_FLOWN),
+        lacks=_debian,
+        minutes=10,
+    ),
+    Measurement(
+        "debian-sources",
+        "The sources on a minimal Debian 12: demo and a part of the tests",
+        "python tools/prove_sources.py bookworm --demo --tests tests/plugins tests/bundle",
+        before=("make wheels",),
+        lacks=_debian,
+        minutes=20,
     ),
     Measurement(
         "kills",

@@ -123,12 +123,7 @@ def train_run(
     Raises:
         InputError: the scene or the folder cannot be used as asked, or the network takes no temperature.
     """
-    notes = list(scene.notes)
-    invalid = describe_invalid(scene)
-    if invalid is not None:
-        if invalid.not_finite and not mask_invalid:
-            raise InputError(f"{scene.name}: {invalid}; repair them, or leave them out with --invalid mask")
-        notes.append(f"left out: {invalid}")
+    notes = [*scene.notes, *left_out(scene, mask_invalid)]
     record: dict[str, Any] = {
         "format": 1,
         "hyperline": __version__,
@@ -193,6 +188,27 @@ def train_run(
     _write_record(out, record)
     checkpoint.unlink(missing_ok=True)
     return TrainedRun(out, network, record)
+
+
+def left_out(scene: Scene, mask_invalid: bool) -> list[str]:
+    """Say which pixels a training leaves out.
+
+    Args:
+        scene: to train on.
+        mask_invalid: whether pixels that hold NaN or infinities may be left out.
+
+    Returns:
+        A note, or none where every pixel is valid.
+
+    Raises:
+        InputError: there are such pixels, and they may not.
+    """
+    invalid = describe_invalid(scene)
+    if invalid is None:
+        return []
+    if invalid.not_finite and not mask_invalid:
+        raise InputError(f"{scene.name}: {invalid}; repair them, or leave them out with --invalid mask")
+    return [f"left out: {invalid}"]
 
 
 def _judge(split: Split, logits: NDArray[np.float32]) -> dict[str, Any]:

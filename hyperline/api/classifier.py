@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from hyperline.api.stream import Stream
 from hyperline.bundle import Bundle, Card, read_bundle, read_public_key
-from hyperline.match import require_match, require_units
+from hyperline.errors import InputError
+from hyperline.match import DescribedSpectra, require_match, require_units
 from hyperline.runtime.sources.files import SceneSource
 from hyperline.scenes import Scene
-from hyperline.sensor import SensorCorrection, read_correction
+from hyperline.sensor import BandResampling, SensorCorrection, read_correction
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,14 @@ class ClassMap:
         confidence: (line, sample) float32, the probability of the label; 0 where there is none.
         uncertainty: (line, sample) float32, 0 certain, 1 all classes alike; None of a model that does not say.
         class_names: name of class 1, 2, …
+        resampling: what made the model's bands of the scene's; None where the scene shows them as they stand.
     """
 
     labels: NDArray[np.uint8]
     confidence: NDArray[np.float32]
     uncertainty: NDArray[np.float32] | None
     class_names: tuple[str, ...]
+    resampling: BandResampling | None = None
 
 
 @dataclass(frozen=True)
@@ -57,21 +60,45 @@ class Classifier:
         """What is known of the model: bands, wavelengths, class names, accuracy, provenance."""
         return self.bundle.card
 
-    def stream(self, samples: int, *, scale: float | None = None, nodata: float | None = None) -> Stream:
+    def stream(
+        self,
+        samples: int,
+        *,
+        bands: int | None = None,
+        wavelengths_nm: Sequence[float] | None = None,
+        scale: float | None = None,
+        nodata: float | None = None,
+    ) -> Stream:
         """Begin a strip whose lines the caller feeds.
 
         Args:
             samples: of a line.
+            bands: of a line; None for those of the correction, or else of the model.
+            wavelengths_nm: (band,) centres of these bands in nanometres; where they are not the model's, lines are
+                resampled to it. None where unknown.
             scale: the lines' values times this are physical units; None for that of the training scene.
             nodata: a pixel whose bands all hold this carries no measurement.
 
         Raises:
-            InputError: no such engine or precision, or another size than the correction is for.
+            InputError: no such engine or precision, another size than the correction is for, or bands that cannot be
+                brought to the model's.
             HyperlineError: the engine cannot be loaded, or failed its self-test.
         """
+        if bands is None:
+            bands = self.correction.bands if self.correction else self.card.bands
+            if wavelengths_nm is not None:
+                bands = len(wavelengths_nm)
+        centres = None if wavelengths_nm is None else np.asarray(wavelengths_nm, np.float64)
+        if centres is not None and centres.shape != (bands,):
+            raise InputError(f"{len(centres)} wavelengths for lines of {bands} bands; give one for each band")
+        if self.correction is not None:
+            self.correction.require_fit("the stream", samples, bands, scale or 1.0, centres)
+        lines = DescribedSpectra("the stream", bands, centres, 0)
         return Stream(
             self.bundle,
             samples,
+            bands=bands,
+            resampling=require_match(lines, self.card, self.correction),
             scale=scale,
             nodata=nodata,
             correction=self.correction,
@@ -99,7 +126,7 @@ class Classifier:
         if correction is not None:
             correction.require_fit(scene.name, scene.samples, scene.bands, scene.scale, scene.wavelengths_nm)
         require_units(scene, correction.units if correction else scene.units, card.training)
-        require_match(source, card, correction)
+        resampling = require_match(source, card, correction)
         labels: list[NDArray[np.uint8]] = []
         confidence: list[NDArray[np.float32]] = []
         uncertainty: list[NDArray[np.float32]] = []
@@ -107,6 +134,7 @@ class Classifier:
             self.bundle,
             scene.samples,
             bands=scene.bands,
+            resampling=resampling,
             scale=scene.scale,
             nodata=scene.nodata,
             correction=correction,
@@ -129,6 +157,7 @@ class Classifier:
             np.concatenate(confidence),
             np.concatenate(uncertainty) if len(uncertainty) == len(labels) else None,
             card.class_names,
+            resampling,
         )
 
 

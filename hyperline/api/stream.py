@@ -20,7 +20,7 @@ from hyperline.runtime.engines.chain import EngineChain
 from hyperline.runtime.guarded_step import GuardedStep
 from hyperline.runtime.guards import StateGuard
 from hyperline.runtime.state_copies import StateCopies
-from hyperline.sensor import SensorCorrection
+from hyperline.sensor import BandResampling, SensorCorrection
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class Stream:
         samples: int,
         *,
         bands: int | None = None,
+        resampling: BandResampling | None = None,
         scale: float | None = None,
         nodata: float | None = None,
         correction: SensorCorrection | None = None,
@@ -72,6 +73,7 @@ class Stream:
             bundle: the model.
             samples: of a line that comes.
             bands: of a line that comes; None for those of the model.
+            resampling: what makes the model's bands of those, once corrected; None where they are the model's.
             scale: the lines' values times this are physical units; None for that of the training scene, or of raw
                 counts.
             nodata: a pixel whose bands all hold this carries no measurement.
@@ -97,6 +99,7 @@ class Stream:
             model_scale=card.scale,
             nodata=nodata,
             correction=correction,
+            resampling=resampling,
         )
         if self._radiometry.bands != card.bands:
             raise InputError(

@@ -29,6 +29,9 @@ OPTIONAL_OUTPUTS = frozenset({UNCERTAINTY_OUTPUT, EXPERTS_OUTPUT})
 # Some hundred times what the network carries; a line of 1280 samples then stays below 1.3 GiB.
 MAX_STATE_BYTES_PER_SAMPLE = 1 << 20
 
+# Fields that bundles of before there were these lack.
+_LATER = frozenset({"confidence", "selection"})
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -115,6 +118,32 @@ class Confidence(Frozen):
     unknown: UnknownScore | None
 
 
+class BandSelection(Frozen):
+    """The bands of a sensor that a model takes, where those are not all.
+
+    Attributes:
+        bands: of the sensor's lines.
+        ranges: (start, stop) of those that the model takes, ascending, stop not included.
+    """
+
+    bands: int = Field(ge=1, le=1 << 12)
+    ranges: Annotated[tuple[tuple[int, int], ...], Field(min_length=1, max_length=1 << 12)]
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> BandSelection:
+        end = 0
+        for start, stop in self.ranges:
+            if not end <= start < stop <= self.bands:
+                raise ValueError(f"bands {start}:{stop}: ranges must ascend within 0:{self.bands}, no band twice")
+            end = stop
+        return self
+
+    @property
+    def count(self) -> int:
+        """Bands that the model takes."""
+        return sum(stop - start for start, stop in self.ranges)
+
+
 class Card(Document):
     """What the runtime must know of a model.
 
@@ -138,6 +167,8 @@ class Card(Document):
         parity: the export's own check of the ONNX graph against the trained network.
         confidence: what that of the model is worth; None in bundles of before it was measured. The JSON text leaves
             it out then.
+        selection: which of the sensor's bands these are, where it has others; the JSON text leaves it out where they
+            are all.
     """
 
     format: Literal[1] = 1
@@ -158,6 +189,7 @@ class Card(Document):
     streamed: Accuracy | None
     parity: dict[Text, float]
     confidence: Confidence | None = None
+    selection: BandSelection | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Card:
@@ -168,6 +200,8 @@ class Card(Document):
     def _faults(self) -> Iterator[str]:
         if self.wavelengths_nm is not None and len(self.wavelengths_nm) != self.bands:
             yield f"{len(self.wavelengths_nm)} wavelengths_nm for {self.bands} bands"
+        if self.selection is not None and self.selection.count != self.bands:
+            yield f"selection takes {self.selection.count} bands; there are {self.bands}"
         for band in self.composite_bands:
             if not 0 <= band < self.bands:
                 yield f"composite_bands names band {band}; the bands are 0 to {self.bands - 1}"
@@ -184,9 +218,9 @@ class Card(Document):
 
     @model_serializer(mode="wrap")
     def _leave_out(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # A bundle of before there was a confidence must be spelled as it was.
+        # A bundle of before there was a confidence or a selection must be spelled as it was.
         values: dict[str, Any] = handler(self)
-        return {name: value for name, value in values.items() if name != "confidence" or value is not None}
+        return {name: value for name, value in values.items() if name not in _LATER or value is not None}
 
     def state_bytes(self, samples: int) -> int:
         """Return the bytes of all carried state, float32, for a multiple of ``sample_multiple`` samples."""

@@ -56,7 +56,7 @@ def demo(out: Path, scene_spec: str, epochs: int | None, seed: int, rate: float,
         f"1  train    {scene.name}: {scene.lines} lines of {scene.samples} samples, {scene.bands} bands, "
         f"{len(scene.class_names)} classes, 15 labels a class"
     )
-    trained = train_scene(scene, out / "run", console, epochs=epochs, seed=seed, threads=threads, overwrite=True)
+    trained = train_scene([scene], out / "run", console, epochs=epochs, seed=seed, threads=threads, overwrite=True)
     click.echo(f"            {trained.record['seconds']:.0f} s; wrote {out / 'run'}")
 
     bundle_file = export_run(out / "run", out / f"{scene.name}.hlb")

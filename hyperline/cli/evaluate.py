@@ -55,6 +55,7 @@ def evaluate(
     from hyperline.errors import InputError
     from hyperline.match import require_units
     from hyperline.metrics import Metrics, Reliability
+    from hyperline.radiometry import fit_scene
     from hyperline.splits import held_out
 
     console = stderr()
@@ -72,8 +73,12 @@ def evaluate(
         class_map, confidence, facts = _of_bundle(model, scene, engine, precision, threads, console)
         if against is not None:
             other, _, _ = _of_bundle(model, scene, engine, against, threads, console)
-    training = facts.pop("training")
+    training, resampling = facts.pop("training"), facts.pop("resampling")
     require_units(scene, scene.units, training)
+    if resampling is not None:
+        console.print(f"note: {scene.name}: {resampling}")
+        scene = fit_scene(scene, resampling)
+        facts["resampling"] = resampling.as_dict()
     names: tuple[str, ...] = facts.pop("class_names")
     scene = renumbered(scene, names)
     truth, own = held_out(scene, training)
@@ -117,6 +122,8 @@ def _of_run(
     from hyperline.errors import require
 
     torch = require("torch", "train")
+    from hyperline.match import match_run
+    from hyperline.radiometry import fit_scene
     from hyperline.train.confidence import labels_and_confidence
     from hyperline.train.run import STREAMED_BLOCK_LINES, load_run, whole_scene_block_lines
     from hyperline.train.trainer import predict_logits
@@ -126,7 +133,9 @@ def _of_run(
     run = load_run(path)
     lines = whole_scene_block_lines(scene) if block_lines == "full" else block_lines or STREAMED_BLOCK_LINES
     assert isinstance(lines, int)
-    return *labels_and_confidence(predict_logits(run.network, scene, lines)), {
+    resampling = match_run(scene, path.name, run.network.config.bands, run.record)
+    return *labels_and_confidence(predict_logits(run.network, fit_scene(scene, resampling), lines)), {
+        "resampling": resampling,
         "block_lines": lines,
         "engine": "torch",
         "precision": "fp32",
@@ -149,6 +158,7 @@ def _of_bundle(
         found.labels,
         found.confidence,
         {
+            "resampling": found.resampling,
             "block_lines": card.block_lines,
             "engine": engine,
             "precision": precision,

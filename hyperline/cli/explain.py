@@ -63,7 +63,8 @@ def explain(
     """
     from hyperline.disk import disk_errors, replace_file
     from hyperline.errors import InputError, require
-    from hyperline.match import require_units
+    from hyperline.match import match_run, require_units
+    from hyperline.radiometry import fit_scene
 
     torch = require("torch", "train")
     from hyperline.train.run import load_run, whole_scene_block_lines
@@ -80,6 +81,7 @@ def explain(
     run = load_run(run_path)
     scene = read_noted(scene_spec, labels, stderr(), radiometry)
     require_units(scene, scene.units, run.record)
+    scene = fit_scene(scene, match_run(scene, run_path.name, run.network.config.bands, run.record))
     lines = whole_scene_block_lines(scene) if isinstance(block_lines, str) else block_lines
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)

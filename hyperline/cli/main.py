@@ -16,6 +16,8 @@ from hyperline.errors import HyperlineError
 COMMANDS = {
     "demo": ("demo", "demo"),
     "radiometry": ("radiometry", "radiometry"),
+    "scene": ("scene", "scene"),
+    "label": ("label", "label"),
     "train": ("train", "train"),
     "adapt": ("adapt", "adapt"),
     "evaluate": ("evaluate", "evaluate"),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hyperline.runtime.sources.wire import WireSource
     from hyperline.runtime.strip import RunSummary
     from hyperline.scenes import Scene
-    from hyperline.sensor import SensorCorrection
+    from hyperline.sensor import BandResampling, SensorCorrection
 
 
 @click.command()
@@ -167,7 +167,7 @@ def run(
     from hyperline.bundle import read_bundle
     from hyperline.errors import HyperlineError, require
     from hyperline.match import require_match, require_units
-    from hyperline.radiometry import correct_scene
+    from hyperline.radiometry import correct_scene, fit_scene
     from hyperline.runtime.flight import LoopOptions
     from hyperline.runtime.sinks import FILES
     from hyperline.runtime.sources import open_source
@@ -192,7 +192,7 @@ def run(
         console.print("looking for the camera")
     source = open_source(source_spec, rate=rate, repeat=repeat, labels=labels, patience=patience)
     correction = correction_of(radiometry, sensor, (source.samples, source.bands), console)
-    scene, own = None, False
+    scene, own, resampling = None, False, None
     if isinstance(source, SceneSource):
         scene = source.scene
         for note in scene.notes:
@@ -201,10 +201,12 @@ def run(
             correction.require_fit(scene.name, scene.samples, scene.bands, scene.scale, scene.wavelengths_nm)
         # Raw lines taken for corrected ones have the wrong bands too; and all this before a word about labels.
         require_units(scene, correction.units if correction else scene.units, bundle.card.training)
-        require_match(replace(source, scene=replace(scene, labels=None)), bundle.card, correction)
+        resampling = require_match(replace(source, scene=replace(scene, labels=None)), bundle.card, correction)
         scene = _comparable(scene, bundle, labels is not None, console)
         # The training scene is known by its corrected values.
         judged = correct_scene(scene, correction) if correction and scene.labels is not None else scene
+        if resampling is not None and resampling.weights is None:  # nor is the training scene its other bands
+            judged = fit_scene(judged, resampling)
         truth, own = held_out(judged, bundle.card.training)
         if truth is not None and correction:
             truth = np.repeat(truth, correction.bin_samples, axis=1)  # as wide as the raw lines, to be binned with them
@@ -239,7 +241,7 @@ def run(
         )
     written = [out / name for name in (*FILES, SPECTRA, SUMMARY) if (out / name).exists()]
     if picture and summary.lines and scene is not None:  # nobody keeps the lines of a wire
-        drawn = draw(out, scene, card, summary, console, correction)
+        drawn = draw(out, scene, card, summary, console, correction, resampling)
         written += [drawn] if drawn else []
     if geotiff and summary.lines:
         from hyperline.runtime.sinks import classes_geotiff
@@ -311,6 +313,7 @@ def draw(
     summary: RunSummary,
     console: Console,
     correction: SensorCorrection | None = None,
+    resampling: BandResampling | None = None,
 ) -> Path | None:
     """Draw the map of a run beside its scene, of a repeated scene the first pass.
 
@@ -327,6 +330,8 @@ def draw(
     lines = min(summary.lines, scene.lines)
     shape = (lines, summary.samples)
     bands = list(card.composite_bands)
+    if resampling is not None:
+        bands = resampling.matrix[:, bands].argmax(axis=0).tolist()
     cube, truth = scene.cube[:lines], None if scene.labels is None else scene.labels[:lines]
     if correction is not None:  # raw counts make the same picture
         bands = correction.used[:: correction.bin][bands].tolist()
@@ -359,6 +364,9 @@ def _report(summary: RunSummary, own: bool, written: list[Path]) -> None:
         f"{summary.seconds:.2f} s, {summary.lines_per_second:.0f} lines/s "
         f"({summary.engine}, {summary.precision}, threads: {summary.threads})"
     )
+    if summary.resampling:
+        one = summary.resampling
+        click.echo(f"its {one['bands']} bands became the model's {one['model_bands']} ({one['method']})")
     if summary.latency_ms:
         latency = summary.latency_ms
         click.echo(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hyperline.cli.options import BlockLines, percent, progress_bar, radiometry_option, read_noted, stderr
+from hyperline.cli.options import BandRanges, BlockLines, percent, progress_bar, radiometry_option, read_noted, stderr
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,10 +19,21 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("scene_spec", metavar="SCENE")
+@click.argument("scene_specs", metavar="SCENE...", nargs=-1, required=True)
 @click.option("--out", metavar="RUN", required=True, type=click.Path(path_type=Path), help="Folder to write.")
-@click.option("--labels", metavar="PATH", help="Label map, where SCENE holds none (.npy, .npz, .mat, ENVI, GeoTIFF).")
+@click.option(
+    "--labels",
+    metavar="PATH",
+    multiple=True,
+    help="Label map, where SCENE holds none (.npy, .npz, .mat, ENVI, GeoTIFF); of several scenes one each, in order.",
+)
 @radiometry_option
+@click.option(
+    "--bands",
+    metavar="A:B[,C:D]",
+    type=BandRanges(),
+    help="Bands to use, as hyperline scene inspect proposes; later commands take lines with all of them.",
+)
 @click.option("--model", metavar="NAME", default="mambamoe", show_default=True, help="See docs/models.md.")
 @click.option("--labels-per-class", type=click.IntRange(min=1), default=15, show_default=True)
 @click.option(
@@ -75,22 +87,35 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Replace the run that RUN holds.")
 @click.option("--json", "as_json", is_flag=True, help="Print run.json.")
 def train(
-    scene_spec: str,
+    scene_specs: tuple[str, ...],
     out: Path,
-    labels: str | None,
+    labels: tuple[str, ...],
     radiometry: Path | None,
+    bands: tuple[tuple[int, int], ...] | None,
     resume: bool,
     overwrite: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Train a classifier on SCENE and write it to the folder RUN.
+    """Train a classifier on SCENE, or on several strips of one sensor, and write it to the folder RUN.
 
-    SCENE is indian-pines, or a path: .npz, .mat, ENVI .hdr, GeoTIFF.
+    SCENE is indian-pines, or a path: .npz, .mat, ENVI .hdr, GeoTIFF. Of several, each gives labels to train and to
+    judge by; classes are matched by name.
     """
+    from hyperline.errors import InputError
+
+    if labels and len(labels) != len(scene_specs):
+        raise InputError(
+            f"{len(labels)} label maps for {len(scene_specs)} scenes; give --labels for each, in order, or for none"
+        )
+    if bands is not None and radiometry is not None:
+        raise InputError(f"{radiometry} says which bands are used; make it with --bands, and leave --bands out here")
     console = stderr()
-    scene = read_noted(scene_spec, labels, console, radiometry)
-    run = train_scene(scene, out, console, resume=resume, overwrite=overwrite, **options)
+    scenes = [
+        read_noted(spec, path, console, radiometry)
+        for spec, path in zip(scene_specs, labels or [None] * len(scene_specs), strict=True)
+    ]
+    run = train_scene(scenes, out, console, bands=bands, resume=resume, overwrite=overwrite, **options)
     if as_json:
         click.echo(json.dumps(run.record))
         return
@@ -109,21 +134,21 @@ def train(
     click.echo(f"wrote {out} ({', '.join(sorted(path.name for path in out.iterdir()))})")
 
 
-def train_scene(scene: Scene, out: Path, console: Console, **options: Any) -> TrainedRun:
+def train_scene(scenes: Sequence[Scene], out: Path, console: Console, **options: Any) -> TrainedRun:
     """Train with a progress bar; the options are those of :func:`hyperline.train_scene`.
 
     Raises:
-        InputError: the scene has no labels, or cannot be used as asked.
+        InputError: a scene has no labels, or cannot be used as asked.
     """
     from hyperline.api.training import train_scene as train
 
+    what = f"training on {scenes[0].name}" + (f" and {len(scenes) - 1} more" if len(scenes) > 1 else "")
     with progress_bar(console) as progress:
-        task = progress.add_task(f"training on {scene.name}", total=None)
+        task = progress.add_task(what, total=None)
 
         def on_epoch(epoch: int, epochs: int, curves: dict[str, float]) -> None:
-            what = f"training on {scene.name}, loss {curves['loss']:.3f}"
-            progress.update(task, completed=epoch, total=epochs, description=what)
+            progress.update(task, completed=epoch, total=epochs, description=f"{what}, loss {curves['loss']:.3f}")
 
         return train(
-            scene, out, on_epoch=on_epoch, on_warning=lambda text: console.print(f"warning: {text}"), **options
+            scenes, out, on_epoch=on_epoch, on_warning=lambda text: console.print(f"warning: {text}"), **options
         )

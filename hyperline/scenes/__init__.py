@@ -3,7 +3,7 @@
 from hyperline.scenes.composite import composite_bands
 from hyperline.scenes.invalid import InvalidPixels, describe_invalid
 from hyperline.scenes.plots import Plots, merge_classes, read_plots
-from hyperline.scenes.reader import read_frames, read_scene, read_truth
+from hyperline.scenes.reader import read_envi_header, read_frames, read_georeference, read_scene, read_truth
 from hyperline.scenes.scene import Scene, scene_hash, valid_pixels
 
 __all__ = [
@@ -13,7 +13,9 @@ __all__ = [
     "composite_bands",
     "describe_invalid",
     "merge_classes",
+    "read_envi_header",
     "read_frames",
+    "read_georeference",
     "read_plots",
     "read_scene",
     "read_truth",

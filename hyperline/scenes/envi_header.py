@@ -80,6 +80,7 @@ class EnviHeader:
         classes: number of classes of a class map, class 0 included, or None.
         class_names: names of class 0, 1, …, or empty.
         notes: what had to be assumed.
+        wavelength_unit: the unit of its wavelengths as written, or empty.
     """
 
     path: Path
@@ -97,6 +98,12 @@ class EnviHeader:
     classes: int | None
     class_names: tuple[str, ...]
     notes: tuple[str, ...]
+    wavelength_unit: str = ""
+
+    @property
+    def states_unit(self) -> bool:
+        """Whether it says the unit of its wavelengths."""
+        return self.wavelength_unit.lower() not in ("", "unknown")
 
     @property
     def is_tiff(self) -> bool:
@@ -203,6 +210,7 @@ def read_header(path: Path) -> EnviHeader:
         classes=classes,
         class_names=class_names,
         notes=tuple(notes),
+        wavelength_unit=fields.text("wavelength units", "")[:60],
     )
 
 

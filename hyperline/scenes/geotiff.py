@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 
 from hyperline.errors import InputError, require
 from hyperline.scenes.envi_header import EnviHeader
-from hyperline.scenes.files import reading
-from hyperline.scenes.labels import LabelMap, check_labels
+from hyperline.scenes.files import printable, reading
+from hyperline.scenes.labels import MAX_CLASSES, LabelMap, check_labels
 from hyperline.scenes.scene import Scene
 from hyperline.scenes.wavelengths import to_nanometres
 
@@ -59,7 +60,7 @@ def read_scene(path: Path, header: EnviHeader | None = None) -> Scene:
 
 
 def read_labels(path: Path) -> LabelMap:
-    """Read a label map of one band; its no-data value counts as unlabelled.
+    """Read a label map of one band; its no-data value counts as unlabelled, its tags ``CLASS_1``, … name the classes.
 
     Raises:
         InputError: more than one band, or values that are no class ids.
@@ -67,10 +68,18 @@ def read_labels(path: Path) -> LabelMap:
     with _opened(path) as source:
         if source.count != 1:
             raise InputError(f"{path}: {source.count} bands; a label map has 1")
-        values, nodata = source.read(1), source.nodata
+        values, nodata, tags = source.read(1), source.nodata, source.tags(1)
     if nodata is not None:
         values = np.where(np.isnan(values) if np.isnan(nodata) else values == nodata, 0, values)
-    return LabelMap(check_labels(values, str(path)))
+    labels = check_labels(values, str(path))
+    return LabelMap(labels, _class_names(tags, int(labels.max())))
+
+
+def _class_names(tags: Mapping[str, str], highest: int) -> tuple[str, ...]:
+    """Return the names of class 1, 2, …, or none where the tags do not name them all."""
+    names = (tags.get(f"CLASS_{number}", "") for number in range(1, MAX_CLASSES + 1))
+    known = tuple(map(printable, itertools.takewhile(bool, names)))
+    return known if len(known) >= highest else ()
 
 
 @contextmanager

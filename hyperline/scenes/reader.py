@@ -8,6 +8,7 @@ from pathlib import Path
 from hyperline.errors import InputError
 from hyperline.scenes import envi, geotiff, indian_pines, mat, npz
 from hyperline.scenes.envi_header import EnviHeader, find_data, find_header, read_header
+from hyperline.scenes.georeference import Georeference, georeference
 from hyperline.scenes.labels import LabelMap
 from hyperline.scenes.scene import Scene
 from hyperline.scenes.wavelengths import check_wavelengths
@@ -94,6 +95,38 @@ def read_frames(spec: str | Path) -> Scene:
             "(sample, band)"
         )
     return replace(scene, cube=cube)
+
+
+def read_georeference(spec: str | Path) -> Georeference | None:
+    """Read where a scene lies on a map.
+
+    Args:
+        spec: as in :func:`read_scene`.
+
+    Returns:
+        None where its file does not say it: NumPy and MATLAB files, raw lines.
+
+    Raises:
+        InputError: the file is missing or damaged, or rasterio is not installed.
+    """
+    if str(spec) == indian_pines.NAME:
+        return None
+    path, _ = _locate(spec)
+    if path.suffix.lower() in (*_NUMPY, *_MATLAB):
+        return None
+    return georeference(_locate_raster(path)[1])
+
+
+def read_envi_header(spec: str | Path) -> EnviHeader | None:
+    """Return the ENVI header of a scene, or None where it has none.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    if str(spec) == indian_pines.NAME:
+        return None
+    path, _ = _locate(spec)
+    return None if path.suffix.lower() in (*_NUMPY, *_MATLAB) else _locate_raster(path)[0]
 
 
 def _read_cube(spec: str | Path) -> Scene:

@@ -20,8 +20,8 @@ def test_lines_come_in_the_models_units_padded_to_its_multiple(bundle, scene):
 def test_another_sensor_is_refused(bundle, scene):
     with pytest.raises(InputError, match=r"20 bands.*takes 24"):
         read_lines(replace(scene, cube=scene.cube[..., :20]), bundle.card)
-    with pytest.raises(InputError, match=r"band 23.*1100\.00 nm.*1000\.00 nm"):
-        read_lines(replace(scene, wavelengths_nm=np.linspace(400, 1100, 24)), bundle.card)
+    with pytest.raises(InputError, match=r"reaches from 500\.00 to 1100\.00 nm; band 0 .* extrapolated"):
+        read_lines(replace(scene, wavelengths_nm=np.linspace(500, 1100, 24)), bundle.card)
 
 
 def test_labels_in_other_classes_are_refused(bundle, scene):

@@ -105,7 +105,7 @@ def test_real_lines_can_come_from_a_scene(run_dir, tmp_path, scene, exported):
 
 
 def test_lines_of_another_sensor_are_refused(run_dir, tmp_path, scene, exported):
-    with pytest.raises(InputError, match="made-up has 20 bands, the network takes 24"):
+    with pytest.raises(InputError, match="made-up has 20 bands, the model run takes 24"):
         export_run(run_dir, tmp_path / "x.hlb", 8, replace(scene, cube=scene.cube[..., :20]))
 
 

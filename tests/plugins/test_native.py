@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import multiprocessing
 import pickle
 import shutil
@@ -12,19 +13,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperline.errors import HyperlineError, InputError
 from hyperline.plugins import native, reference
-from hyperline.train.ops import TorchOps
 
 COMPILER = shutil.which("c++") or shutil.which("g++")
 needs_library = pytest.mark.skipif(
     native.find_library(native.OPS_LIBRARY) is None and COMPILER is None,
     reason=f"{native.OPS_LIBRARY} is not built: no C++ compiler here",
 )
+# The wheel's kernels are tested where no torch is (tools/prove_wheel.py).
+needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 
 Inputs = dict[str, Any]
 # Every instruction set has its own vector lengths; these sizes fill them, miss them by one, or leave most idle.
@@ -39,11 +40,6 @@ SIZES = st.tuples(
 @pytest.fixture(scope="module")
 def library() -> native.NativeLibrary:
     return native.NativeLibrary()
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def draw_inputs(
@@ -109,6 +105,7 @@ def test_the_scan_is_the_reference(
 
 
 @needs_library
+@needs_torch
 @settings(max_examples=200, deadline=None)
 @given(
     size=SIZES,
@@ -125,6 +122,11 @@ def test_the_gradients_are_those_of_torch_in_double_precision(
     threads: int,
     seed: int,
 ) -> None:
+    import torch
+
+    from hyperline.train.ops import TorchOps
+
+    torch.set_num_threads(1)
     inputs = draw_inputs(size, seed, one_state=one_state)
     grad_y = np.random.default_rng(seed + 1).normal(size=inputs["u"].shape).astype(np.float32)
     got = library.selective_scan_backward(native.scan_inputs(**inputs, reverse=reverse), grad_y, threads)

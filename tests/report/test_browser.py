@@ -89,7 +89,8 @@ def test_zoom_enlarges_every_map_and_keeps_them_at_one_place(browser, report) ->
     page.locator("#zoom-in").click()
     page.locator("#zoom-in").click()
     assert page.locator("#zoom").text_content() == "4×"
+    page.wait_for_timeout(300)  # zooming scrolls every map to its middle, and each tells the others
     page.locator(".frame").first.evaluate("frame => { frame.scrollLeft = 77; frame.scrollTop = 55; }")
-    page.wait_for_timeout(100)
+    page.wait_for_timeout(300)
     places = page.locator(".frame").evaluate_all("frames => frames.map(frame => [frame.scrollLeft, frame.scrollTop])")
     assert places == [[77, 55]] * 5

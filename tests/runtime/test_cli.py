@@ -116,10 +116,10 @@ def test_labels_in_other_classes_are_left_out_with_a_note_and_refused_where_aske
 def test_a_scene_of_another_sensor_is_refused_with_one_line_and_leaves_nothing(
     run: Run, scene: Scene, tmp_path: Path
 ) -> None:
-    path = save(tmp_path / "other.npz", replace(scene, wavelengths_nm=scene.wavelengths_nm + 50))
+    path = save(tmp_path / "other.npz", replace(scene, wavelengths_nm=scene.wavelengths_nm + 500))
     code, out, err = run(path)
     assert (code, out) == (2, "")
-    assert err.startswith("error: other: band 0 (counted from 0) lies at 500.00 nm")
+    assert err.startswith("error: other reaches from 950.00 to ") and "would have to be extrapolated" in err
     assert err.count("\n") == 1
     assert not (tmp_path / "run").exists()
 

@@ -19,12 +19,14 @@ from hypothesis import strategies as st
 from hyperline.bundle import Bundle
 from hyperline.errors import HyperlineError, InputError
 from hyperline.metrics import Metrics
+from hyperline.radiometry import fit_scene
 from hyperline.runtime import flight, strip
 from hyperline.runtime.engines.ort_cpu import OrtCpuEngine
 from hyperline.runtime.sources import Line
 from hyperline.runtime.sources.files import SceneSource
 from hyperline.runtime.strip import RUN_FILES, run_strip
 from hyperline.scenes import Scene, valid_pixels
+from hyperline.sensor import resample_bands
 
 
 class Unruly(SceneSource):
@@ -332,3 +334,19 @@ def test_a_file_where_the_folder_should_be_is_refused(bundle: Bundle, scene: Sce
     with pytest.raises(InputError, match="is a file"):
         run_strip(bundle, SceneSource(scene), tmp_path / "run", threads=1)
     assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_a_sensor_with_other_bands_flies_as_its_resampled_scene_does(tiny, scene: Scene, tmp_path: Path) -> None:
+    model = np.asarray(tiny.card().wavelengths_nm)
+    centres = np.append(model, model[-1] + 100) - 40.0
+    cube = np.random.default_rng(5).integers(-8, 9, (20, 11, 6)).astype(np.float32)
+    other = Scene("other", cube, wavelengths_nm=centres)
+    summary = run_strip(tiny.bundle(8), SceneSource(other), tmp_path / "strip", threads=1)
+    fitted = fit_scene(other, resample_bands("other", centres, "m", model))
+    run_strip(tiny.bundle(8), SceneSource(fitted), tmp_path / "fitted", threads=1)
+    for name in ("classes", "confidence"):
+        assert (tmp_path / f"strip/{name}.img").read_bytes() == (tmp_path / f"fitted/{name}.img").read_bytes()
+    assert summary.bands == 6
+    written = json.loads((tmp_path / "strip/summary.json").read_text())["resampling"]
+    assert written == {"method": "linear", "bands": 6, "used": 6, "model_bands": 5, "shift_nm": 40.0}
+    assert json.loads((tmp_path / "fitted/summary.json").read_text())["resampling"] is None

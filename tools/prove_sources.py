@@ -1,0 +1,74 @@
+"""Prove the sources on a minimal Debian: `make demo` and the tests there, with nothing but what the README asks for.
+
+    make prove-debian
+    python tools/prove_sources.py bookworm trixie --demo --tests tests/plugins tests/runtime
+
+The other Debian is a minimal one in a folder (tools/chroot.py), with make and g++. It gets the files that git knows, as
+they are now, and the Python packages that this machine's pip finds for its Python. Without --tests it runs `make test`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shutil
+import subprocess
+import sys
+import time
+
+from chroot import PYTHONS, ROOT, Chroot, check, download, make_chroot
+from prove_wheel import find_wheel
+
+PACKAGES = ("g++", "make")
+# What `make lint` fetches beside the extras, and without what it depends on.
+STUBS = "tensorrt-stubs==10.13.0.35.1"
+# What the build backend asks for where the system has none.
+BACKEND = ("ninja>=1.5",)
+# Of what the extras need, these come as sources, of Python alone.
+SOURCES_ALONE = ("ccsdspy", "spectral")
+
+
+def main() -> None:
+    """Install and run; whatever fails ends with a non-zero exit code and its output."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suite", nargs="+", choices=PYTHONS, metavar="SUITE", help=", ".join(PYTHONS))
+    parser.add_argument("--demo", action="store_true", help="run `make demo`")
+    parser.add_argument("--tests", nargs="+", metavar="PATH", help="run only these tests, and not the linters")
+    options = parser.parse_args()
+    for suite in options.suite:
+        prove(make_chroot(suite, platform.machine(), PACKAGES), options.demo, options.tests)
+
+
+def prove(chroot: Chroot, demo: bool, tests: list[str] | None) -> None:
+    """Copy the sources into a Debian, and make there what was asked for."""
+    print(f"{chroot.suite}: {', '.join(('python3', 'python3-venv', *PACKAGES))}", flush=True)
+    wheels = chroot.folder / "wheels"
+    for stale in wheels.glob("hyperline-*.whl"):
+        stale.unlink()
+    made = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    made += ["--wheel-dir", str(wheels), "-c", str(ROOT / "constraints.txt")]
+    check([*made, *SOURCES_ALONE])
+    # The wheel knows what the extras need; it is not what is installed.
+    download(wheels, chroot, [f"hyperline[dev] @ {find_wheel(chroot.machine).as_uri()}", *BACKEND])
+    download(wheels, chroot, [STUBS], alone=True)
+    next(wheels.glob("hyperline-*.whl")).unlink()
+    sources = chroot.fresh("/proof/sources")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, text=True, stdout=subprocess.PIPE, check=True)
+    for name in listed.stdout.split("\0"):
+        if name and (ROOT / name).is_file():
+            (sources / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, sources / name)
+    steps = [["make", "install"]]
+    if demo:
+        steps.append(["make", "demo"])
+    steps.append([".venv/bin/python", "-m", "pytest", "-q", *tests] if tests else ["make", "test"])
+    for step in steps:
+        start = time.monotonic()
+        printed = chroot.run(step, "/proof/sources", PIP_NO_INDEX="1", PIP_FIND_LINKS="/wheels", CI="1")
+        print(f"  $ {' '.join(step)}    # {time.monotonic() - start:.0f} s")
+        for line in printed.strip().splitlines()[-6:]:
+            print(f"  {line}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
