@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ALLOWED = {
     *("0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0"),
     *("ISC", "MIT", "MIT-0", "MIT-CMU", "PSF-2.0", "Unlicense", "Zlib"),
-    *("MPL-2.0", "EPL-2.0", "LGPL-2.1-or-later", "LGPL-3.0-only"),
+    *("MPL-2.0", "EPL-2.0", "LGPL-2.1-only", "LGPL-2.1-or-later", "LGPL-3.0-only", "LicenseRef-PublicDomain"),
 }
 # What classifiers and free text call them.
 _SPOKEN = {
@@ -43,6 +43,8 @@ _SPOKEN = {
     "Python Software Foundation License": "PSF-2.0",
     "ISC License (ISCL)": "ISC",
     "The Unlicense (Unlicense)": "Unlicense",
+    "GNU Lesser General Public License v2 or later (LGPLv2+)": "LGPL-2.1-or-later",
+    "Public Domain": "LicenseRef-PublicDomain",
     "GNU Lesser General Public License v3 (LGPLv3)": "LGPL-3.0-only",
 }
 # Not to be installed on every machine: looked up where they are published.
