@@ -13,7 +13,7 @@ import io
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 
 from hyperline import __version__
+from hyperline.bundle.card import BandSelection
 from hyperline.classes import all_names
 from hyperline.disk import disk_errors, replace_file
 from hyperline.errors import InputError
@@ -89,12 +90,12 @@ class TrainedRun:
 
 
 def train_run(
-    scene: Scene,
-    split: Split,
+    strips: Sequence[tuple[Scene, Split]],
     model: NetworkConfig,
     config: TrainConfig,
     out: Path,
     *,
+    selection: BandSelection | None = None,
     resume: bool = False,
     overwrite: bool = False,
     mask_invalid: bool = False,
@@ -103,32 +104,34 @@ def train_run(
     judge: Callable[[Network], dict[str, Any]] | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> TrainedRun:
-    """Train on a scene and write the run folder.
+    """Train on one strip or several and write the run folder.
 
     Args:
-        scene: the training strip.
-        split: training and test pixels of ``scene.labels``.
+        strips: scenes, each with the training and test pixels of its labels; several are of one sensor and number
+            their classes alike (`hyperline.train.strips.of_one_sensor`). Figures are over the test pixels of all.
         model: size of the network.
         config: how to train.
         out: the folder; made if missing.
-        resume: go on with an interrupted run of the same scene, split and settings.
+        selection: which of the sensor's bands those of the strips are, or None for all.
+        resume: go on with an interrupted run of the same strips and settings.
         overwrite: replace a run that is there.
         mask_invalid: leave pixels that hold NaN or infinities out, instead of refusing the scene.
         temperature: fit the temperature of the logits, by an auxiliary training (train/confidence.py).
-        begin: makes what the training starts from, and the strips that it sees; by default a new network, its first
-            layer fitted to the scene, and the scene.
+        begin: makes what the training starts from, and the pixels that it sees; by default a new network, its first
+            layer fitted to the strips, and their training pixels.
         judge: given the trained network, says what else goes into the record.
         on_epoch: told each epoch done and its curves; those of the auxiliary training are counted on.
 
     Raises:
-        InputError: the scene or the folder cannot be used as asked, or the network takes no temperature.
+        InputError: a scene or the folder cannot be used as asked, or the network takes no temperature.
     """
-    notes = [*scene.notes, *left_out(scene, mask_invalid)]
+    scene, split = strips[0]
+    faults = [left_out(one, mask_invalid) for one, _ in strips]
     record: dict[str, Any] = {
         "format": 1,
         "hyperline": __version__,
         "torch": torch.__version__,
-        "scene": _describe(scene, notes),
+        "scene": _describe(scene, [*scene.notes, *faults[0]]),
         "split": split.as_dict(),
         "model": {"name": network_name(model), **model.as_dict()},
         "train": config.as_dict(),
@@ -138,18 +141,18 @@ def train_run(
     began = time.perf_counter()
     if temperature:
         answer_layer(make_network(model).eval())  # refused now, not after the training
-    strips: Strips = [(scene, split.train)]
+    taught: Strips = [(one, pixels.train) for one, pixels in strips]
     if begin is not None:
-        state, strips = begin()
+        state, taught = begin()
     elif checkpoint.exists():
         state = load_checkpoint(checkpoint, model, config)
     else:
-        state = start(strips, model, config)
-    network = train(state, strips, config, checkpoint, on_epoch)
+        state = start(taught, model, config)
+    network = train(state, taught, config, checkpoint, on_epoch)
 
-    whole = whole_scene_block_lines(scene)
     block_lines = config.block_lines if isinstance(config.block_lines, int) else STREAMED_BLOCK_LINES
-    before = predict_logits(network, scene, block_lines)
+    truth = np.concatenate([pixels.test[pixels.test > 0] for _, pixels in strips])
+    before = after = _test_logits(network, strips, block_lines)
     held = HeldOut(1.0, 0, 0)
     if temperature:
 
@@ -157,27 +160,30 @@ def train_run(
             if on_epoch:
                 on_epoch(config.epochs + epoch, curves)
 
-        held = held_out_temperature(strips, model, config, block_lines, on_later_epoch)
+        held = held_out_temperature(taught, model, config, block_lines, on_later_epoch)
         divide_logits(network, held.temperature)
-    after = predict_logits(network, scene, block_lines)
-    offline, streamed = _judge(split, predict_logits(network, scene, whole)), _judge(split, after)
-    unknown = unknown_scores(after[(split.test > 0) & ~np.isnan(after[..., 0])])
+        after = _test_logits(network, strips, block_lines)
+    offline, streamed = _judge(truth, _test_logits(network, strips, None)), _judge(truth, after)
     record |= {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(time.perf_counter() - began, 1),
-        "offline": offline | {"block_lines": whole},
+        "offline": offline | {"block_lines": whole_scene_block_lines(scene)},
         "streamed": streamed | {"block_lines": block_lines},
         "confidence": {
             "temperature": held.temperature,
             "held_out_pixels": held.pixels,
             "epochs": held.epochs,
-            "ece_before": _reliability(split.test, before).ece,
+            "ece_before": _reliability(truth, before).ece,
             "ece_after": streamed["ece"],
             "block_lines": block_lines,
-            "unknown": unknown,
+            "unknown": unknown_scores(after[~np.isnan(after[:, 0])]),
         },
         "history": state.history,
     }
+    if selection is not None:
+        record["selection"] = selection.model_dump(mode="json")
+    if len(strips) > 1:
+        record["strips"] = [_describe_strip(*strip) for strip in strips]
     if judge is not None:
         record |= judge(network)
     replace_file(out / WEIGHTS, save(network.state_dict()))
@@ -211,9 +217,29 @@ def left_out(scene: Scene, mask_invalid: bool) -> list[str]:
     return [f"left out: {invalid}"]
 
 
-def _judge(split: Split, logits: NDArray[np.float32]) -> dict[str, Any]:
-    metrics = Metrics.from_maps(split.test, labels_and_confidence(logits)[0], logits.shape[-1])
-    return metrics.as_dict() | {"ece": _reliability(split.test, logits).ece}
+def _test_logits(
+    network: Network, strips: Sequence[tuple[Scene, Split]], block_lines: int | None
+) -> NDArray[np.float32]:
+    """Score the test pixels of all strips, one strip after another.
+
+    Args:
+        network: trained.
+        strips: as for `train_run`.
+        block_lines: K; None classifies each strip whole.
+
+    Returns:
+        (pixels, classes), NaN where a pixel is not valid.
+    """
+    scores = []
+    for scene, split in strips:
+        logits = predict_logits(network, scene, block_lines or whole_scene_block_lines(scene))
+        scores.append(logits[split.test > 0])
+    return np.concatenate(scores)
+
+
+def _judge(truth: NDArray[np.uint8], logits: NDArray[np.float32]) -> dict[str, Any]:
+    metrics = Metrics.from_maps(truth, labels_and_confidence(logits)[0], logits.shape[-1])
+    return metrics.as_dict() | {"ece": _reliability(truth, logits).ece}
 
 
 def _reliability(truth: NDArray[np.uint8], logits: NDArray[np.float32]) -> Reliability:
@@ -283,6 +309,11 @@ def _describe(scene: Scene, notes: list[str]) -> dict[str, Any]:
         "composite_bands": list(composite_bands(scene, scene.bands)),
         "notes": notes,
     }
+
+
+def _describe_strip(scene: Scene, split: Split) -> dict[str, Any]:
+    described = {"name": scene.name, "sha256": scene_hash(scene), "lines": scene.lines, "samples": scene.samples}
+    return {"scene": described, "split": split.as_dict()}
 
 
 def whole_scene_block_lines(scene: Scene) -> int:

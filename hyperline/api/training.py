@@ -80,8 +80,8 @@ def train_scene(
     require("torch", "train")
     from hyperline.train.confidence import auxiliary_epochs
     from hyperline.train.models import network_config
-    from hyperline.train.run import left_out, train_run, with_threads
-    from hyperline.train.strips import TrainingStrips, of_one_sensor
+    from hyperline.train.run import train_run, with_threads
+    from hyperline.train.strips import of_one_sensor
     from hyperline.train.trainer import TrainConfig
 
     scenes = [scene] if isinstance(scene, Scene) else list(scene)
@@ -93,8 +93,6 @@ def train_scene(
     if bands is not None:
         scenes, selection = _selected(scenes, bands)
     if several:
-        for one in scenes[1:]:
-            left_out(one, invalid == "mask")  # refused before any is trained on
         scenes = of_one_sensor(scenes)
     labels = [one.labels for one in scenes if one.labels is not None]
     splits = []
@@ -117,16 +115,12 @@ def train_scene(
     if not spectral_expert:
         sizes["spectral_inner"] = 0
     total = config.epochs + (auxiliary_epochs(config.epochs) if temperature else 0)
-    size = network_config(model, **sizes)
-    strips = TrainingStrips(scenes, splits, size, config, Path(out), selection)
     return train_run(
-        first,
-        splits[0],
-        size,
+        list(zip(scenes, splits, strict=True)),
+        network_config(model, **sizes),
         config,
         Path(out),
-        begin=strips.begin,
-        judge=strips.judge,
+        selection=selection,
         resume=resume,
         overwrite=overwrite,
         mask_invalid=invalid == "mask",

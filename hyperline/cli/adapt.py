@@ -14,6 +14,7 @@ from hyperline.cli.options import percent, progress_bar, radiometry_option, read
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from hyperline.scenes import Scene
     from hyperline.train.run import TrainedRun
 
 
@@ -128,15 +129,24 @@ def _adapt(
     require("torch", "train")
     from hyperline.classes import class_fault, merged_names, renumbered
     from hyperline.splits import make_split
-    from hyperline.train.adapt.run import PLAIN, Adaptation, adapt_config, adapt_run
+    from hyperline.train.adapt.run import PLAIN, Adaptation, adapt_config, adapt_run, fit_to_run
     from hyperline.train.run import load_run, with_threads
 
     if plain and share is not None:
         raise InputError("--plain holds nothing; leave out --share, or --plain")
     base = load_run(path)
-    scene = read_noted(*new, console, radiometry)
+
+    def read_fitted(spec: str, labels: str | None) -> Scene:
+        read = read_noted(spec, labels, console, radiometry)
+        fitted = fit_to_run(read, base)
+        for note in fitted.notes[len(read.notes) :]:
+            console.print(f"note: {note}")
+        return fitted
+
+    scene = read_fitted(*new)
     if scene.labels is None:
         raise InputError(f"{scene.name} has no labels to learn from; give a label map with --labels PATH")
+    old_scenes = [read_fitted(*one) for one in old]
     names = merged_names(base.class_names, scene)
     scene = renumbered(scene, names)
     if fault := class_fault(scene, names):
@@ -158,7 +168,7 @@ def _adapt(
 
         return adapt_run(
             base,
-            [read_noted(*one, console, radiometry) for one in old],
+            old_scenes,
             scene,
             split,
             config,

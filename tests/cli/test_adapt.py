@@ -58,12 +58,39 @@ def test_an_adapted_run_is_a_whole_run(folder: Path, tmp_path: Path) -> None:
     refused(hyperline("adapt", folder / "run", *given), "is not empty", "--overwrite")
 
 
+def test_scenes_of_another_sensor_are_resampled_to_the_bands_of_the_run(folder: Path, tmp_path: Path) -> None:
+    with np.load(folder / "new.npz") as arrays:
+        new = save_scene(
+            tmp_path / "finer.npz",
+            cube=np.repeat(arrays["cube"], 2, axis=2),
+            labels=arrays["labels"],
+            class_names=arrays["class_names"],
+            wavelengths_nm=np.linspace(395, 905, 24),
+        )
+    old = save_scene(tmp_path / "shifted.npz", labels=None, wavelengths_nm=np.linspace(410, 910, 12))
+    run2 = tmp_path / "run2"
+    given = ("--scene", new, "--old", old, "--out", run2, *TRAIN)
+    done = hyperline("adapt", folder / "run", *given, "--json")
+    assert done.code == 0, done.err
+    said = " ".join(done.err.split())
+    assert "note: finer: its 24 bands are resampled" in said
+    assert "note: shifted: its 12 bands are resampled linearly" in said
+    record = json.loads(done.out)
+    trained = json.loads((folder / "run" / "run.json").read_text())
+    assert record["scene"]["wavelengths_nm"] == trained["scene"]["wavelengths_nm"]
+    assert any("finer: its 24 bands are resampled" in note for note in record["scene"]["notes"])
+    assert "selection" not in record
+    done = hyperline("evaluate", run2, new, "--json", "--threads", 1)  # which finds again what it trained on
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["oa"] == record["streamed"]["oa"]
+
+
 @pytest.mark.parametrize(
     ("changes", "fragments"),
     [
         ({"--scene": "blind.npz"}, ("blind has no labels", "--labels PATH")),
         ({"--scene": "narrow.npz"}, ("narrow has 11 bands", "run takes 12")),
-        ({"--old": "shifted.npz"}, ("shifted: band", "nm")),
+        ({"--old": "shifted.npz"}, ("shifted reaches from 500.00 to 1000.00 nm", "extrapolated")),
         ({"--old": "other.npz"}, ("class 2 of other is water, the model's is grass",)),
         ({"--out": "run"}, ("the run to start from",)),
         ({"--share": 0.1, "--plain": None}, ("--plain holds nothing",)),
@@ -71,9 +98,8 @@ def test_an_adapted_run_is_a_whole_run(folder: Path, tmp_path: Path) -> None:
 )
 def test_bad_input_is_refused(folder: Path, changes: dict[str, object], fragments: tuple[str, ...]) -> None:
     save_scene(folder / "blind.npz", labels=None)
-    cube, wavelengths = np.ones((29, 21, 11), np.float32), np.linspace(400, 900, 11)
-    save_scene(folder / "narrow.npz", cube=cube, wavelengths_nm=wavelengths)
-    save_scene(folder / "shifted.npz", wavelengths_nm=np.linspace(410, 910, 12))
+    save_scene(folder / "narrow.npz", cube=np.ones((29, 21, 11), np.float32), wavelengths_nm=None)
+    save_scene(folder / "shifted.npz", wavelengths_nm=np.linspace(500, 1000, 12))
     save_scene(folder / "other.npz", labels=np.full((29, 21), 2, np.uint8), class_names=np.array(["soil", "water"]))
     given = {"--scene": "new.npz", "--old": "old.npz", "--out": "run3"} | changes
     words: list[object] = []

@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sizes = {"channels": 16, "experts": (4, 4, 4, 4), "spectral_groups": 4, "spectral_inner": 4, "state": 4}
     model = MambaMoEConfig(bands=12, classes=3, **sizes)
     split = random_split(scene.labels, 15, 0, scene.class_names)
-    train_run(scene, split, model, TrainConfig(epochs=3, threads=1), folder / "run", mask_invalid=True)
+    train_run([(scene, split)], model, TrainConfig(epochs=3, threads=1), folder / "run", mask_invalid=True)
     return folder
 
 

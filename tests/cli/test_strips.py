@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from hyperline.api.training import train_scene
 from hyperline.bundle import read_bundle
 from hyperline.cli.main import hyperline
 from hyperline.errors import InputError
+from hyperline.scenes import read_scene
 
 NAMES = ("soil", "grass", "roof")
 MATERIALS = np.random.default_rng(0).uniform(500, 3000, (3, 12))
@@ -53,6 +55,25 @@ def test_the_record_names_every_strip_and_judges_them_together(strips: Path) -> 
     assert any(note.startswith("trained together with b") for note in record["scene"]["notes"])
     for mode in ("offline", "streamed"):
         assert record[mode]["pixels"] == 2 * (24 * 18 - 3 * 8)
+    confidence = record["confidence"]
+    assert confidence["unknown"]["pixels"] == 2 * (24 * 18 - 3 * 8)
+    assert confidence["ece_before"] == confidence["ece_after"] == record["streamed"]["ece"]
+
+
+def test_figures_over_all_strips_are_those_of_each_together(strips: Path) -> None:
+    record = json.loads((strips / "run/run.json").read_text())
+    each = [
+        json.loads(command("evaluate", strips / "run", strips / name, "--json", "--threads", 1))
+        for name in ("a.npz", "b.npz")
+    ]
+    assert record["streamed"]["confusion"] == np.sum([one["confusion"] for one in each], axis=0).tolist()
+    pixels = np.array([one["reliability"]["pixels"] for one in each])
+    gaps = [
+        np.array(one["reliability"]["pixels"])
+        * np.subtract(one["reliability"]["accuracy"], one["reliability"]["confidence"])
+        for one in each
+    ]
+    assert record["streamed"]["ece"] == pytest.approx(np.abs(np.sum(gaps, axis=0)).sum() / pixels.sum())
 
 
 @pytest.mark.parametrize("name", ["a", "b"])
@@ -80,6 +101,22 @@ def test_an_interrupted_training_goes_on_with_the_same_strips_alone(strips: Path
     (out / "run.json").write_text(json.dumps(begun))
     with pytest.raises(InputError, match="begun with another scene"):
         command("train", strips / "a.npz", third, "--out", out, *QUICK, "--resume")
+
+
+def test_a_resumed_training_on_strips_ends_where_an_uninterrupted_one_does(strips: Path, tmp_path: Path) -> None:
+    def stop(epoch: int, epochs: int, curves: dict[str, float]) -> None:
+        raise KeyboardInterrupt
+
+    scenes = [read_scene(strips / name) for name in ("a.npz", "b.npz")]
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train_scene(scenes, out, labels_per_class=8, epochs=2, threads=1, on_epoch=stop)
+    assert (out / "checkpoint.safetensors").exists()
+    command("train", strips / "a.npz", strips / "b.npz", "--out", out, *QUICK, "--resume")
+    assert (out / "model.safetensors").read_bytes() == (strips / "run/model.safetensors").read_bytes()
+    whole, resumed = (json.loads((one / "run/run.json").read_text()) for one in (strips, tmp_path))
+    for key in ("offline", "streamed", "confidence", "strips"):
+        assert resumed[key] == whole[key]
 
 
 @pytest.mark.parametrize(
@@ -139,6 +176,26 @@ def test_bands_left_out_of_training_may_stand_in_the_lines_that_fly(tmp_path: Pa
     with pytest.raises(InputError, match="has 11 bands, the model model takes 10"):
         wrong = save_strip(tmp_path / "wrong.npz", 1, cube=np.zeros((24, 18, 11), np.float32))
         command("run", bundle, "--source", wrong, "--out", tmp_path / "wrong")
+
+
+def test_an_adapted_run_takes_what_the_run_before_took(tmp_path: Path) -> None:
+    """Some of the bands of two strips; the new flight has all bands, and the old strips have them, too."""
+    first, second, new = (save_strip(tmp_path / f"{name}.npz", seed) for seed, name in enumerate("abc", start=1))
+    command("train", first, second, "--bands", "0:5,7:12", "--out", tmp_path / "run", *QUICK)
+    old = ("--old", first, "--old", second)
+    run2 = tmp_path / "run2"
+    record = json.loads(command("adapt", tmp_path / "run", "--scene", new, *old, "--out", run2, *QUICK, "--json"))
+    before = json.loads((tmp_path / "run/run.json").read_text())
+    assert record["selection"] == {"bands": 12, "ranges": [[0, 5], [7, 12]]}
+    assert record["adapted"]["from"]["strips"] == before["strips"]
+    assert any("10 of 12 bands are those of the model" in note for note in record["scene"]["notes"])
+    judged = sum(one["before"]["streamed"]["pixels"] for one in record["adapted"]["old"])
+    assert judged == before["streamed"]["pixels"]
+    bundle = tmp_path / "model.hlb"
+    command("export", run2, "--out", bundle)
+    assert read_bundle(bundle).card.selection.ranges == ((0, 5), (7, 12))
+    for scene in (first, second, new):  # full lines, and no pixel that trained this network or the one before
+        assert json.loads(command("evaluate", bundle, scene, "--json"))["pixels"] == 24 * 18 - 3 * 8
 
 
 @pytest.mark.parametrize(("bands", "message"), [("3:20", "--bands: bands 3:20"), ("3:4", "leaves 1 band")])

@@ -51,7 +51,7 @@ def base(old: Scene, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
         6, 2, components=6, channels=16, experts=(4, 4, 4, 4), state=4, spectral_groups=4, spectral_inner=4
     )
     config = TrainConfig(epochs=30, shallow=0.0, threads=1)
-    return train_run(old, split_of(old), model, config, tmp_path_factory.mktemp("base") / "run")
+    return train_run([(old, split_of(old))], model, config, tmp_path_factory.mktemp("base") / "run")
 
 
 @pytest.fixture(scope="module")

@@ -141,9 +141,14 @@ def test_a_run_says_what_its_confidence_is_worth_and_the_network_is_that_of_all_
     model = small_network().config
     config = TrainConfig(epochs=4, shallow=0.0, threads=1)
     epochs: list[int] = []
-    plain = train_run(scene, split, model, config, tmp_path / "plain")
+    plain = train_run([(scene, split)], model, config, tmp_path / "plain")
     run = train_run(
-        scene, split, model, config, tmp_path / "run", temperature=True, on_epoch=lambda epoch, _: epochs.append(epoch)
+        [(scene, split)],
+        model,
+        config,
+        tmp_path / "run",
+        temperature=True,
+        on_epoch=lambda epoch, _: epochs.append(epoch),
     )
     confidence = json.loads((tmp_path / "run" / "run.json").read_text())["confidence"]
     assert epochs == [1, 2, 3, 4, 5, 6]  # two of the auxiliary training

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from hyperline.classes import class_fault, renumbered
 from hyperline.errors import InputError
-from hyperline.match import require_bands, require_units
+from hyperline.match import match_run, recorded_selection, require_bands, require_units
 from hyperline.metrics import Metrics
+from hyperline.radiometry import fit_scene
 from hyperline.scenes import Scene, scene_hash
 from hyperline.splits import Split, held_out
 from hyperline.train.adapt.anchors import draw_anchors
@@ -34,6 +35,21 @@ from hyperline.train.trainer import (
     predict_logits,
 )
 
+# Of the run before, in the record of the adapted one; with `strips`, none of them is judged by what it trained.
+_PROVENANCE = (
+    "hyperline",
+    "torch",
+    "created",
+    "scene",
+    "split",
+    "strips",
+    "selection",
+    "model",
+    "train",
+    "offline",
+    "streamed",
+    "adapted",
+)
 # The steps of rows for new classes, which start from nothing: Mamba-CL's heads learn 50 times as fast as the rest.
 _BOOST = 10.0
 
@@ -77,8 +93,9 @@ def adapt_run(
 
     Args:
         base: the run to start from; its folder is left as it is.
-        old: scenes on which its answers are to hold; their labels, where they have any, judge and do not teach.
-        scene: the new scene, its classes named and numbered as the adapted network's: those of ``base``, then others
+        old: scenes on which its answers are to hold, with the run's bands (`fit_to_run`); their labels, where they have
+            any, judge and do not teach.
+        scene: the new scene, with the run's bands, its classes named and numbered as the adapted network's: those of ``base``, then others
             (`hyperline.classes.merged_names`, `renumbered`).
         split: training and test pixels of its labels.
         config: how to train.
@@ -106,16 +123,15 @@ def adapt_run(
         return begin_adaptation(base.network, old, scene, split, classes, config, adaptation)
 
     def judge(network: Network) -> dict[str, Any]:
-        kept = ("hyperline", "torch", "created", "scene", "split", "model", "train", "offline", "streamed", "adapted")
-        provenance = {key: base.record[key] for key in kept if key in base.record}
+        provenance = {key: base.record[key] for key in _PROVENANCE if key in base.record}
         return {"adapted": asdict(adaptation) | {"from": provenance, "old": [one(network) for one in judges]}}
 
     return train_run(
-        scene,
-        split,
+        [(scene, split)],
         replace(base.network.config, classes=classes),
         config,
         out,
+        selection=recorded_selection(base.record),
         overwrite=overwrite,
         mask_invalid=mask_invalid,
         begin=begin,
@@ -186,6 +202,28 @@ def old_covariances(network: Network, old: Sequence[Scene]) -> dict[str, torch.T
             for block_lines in sorted(set(DYNAMIC_BLOCK_LINES)):
                 predict(network, scene, block_lines or whole_scene_block_lines(scene))
     return covariances.sums
+
+
+def fit_to_run(scene: Scene, base: TrainedRun) -> Scene:
+    """Give a scene the bands of a run, as `hyperline evaluate` does, and say in its notes what was done.
+
+    Args:
+        scene: as read, in the run's units.
+        base: the run.
+
+    Returns:
+        The scene; its wavelengths are those of the run where the run has any, so that the bands of a model stay what
+        they were, however often it is adapted.
+
+    Raises:
+        InputError: other units, or bands that cannot be brought to the run's.
+    """
+    require_units(scene, scene.units, base.record)
+    resampling = match_run(scene, base.path.name, base.network.config.bands, base.record)
+    if resampling is not None:
+        scene = replace(fit_scene(scene, resampling), notes=(*scene.notes, f"{scene.name}: {resampling}"))
+    trained = base.record["scene"].get("wavelengths_nm")
+    return scene if trained is None else replace(scene, wavelengths_nm=np.array(trained, np.float64))
 
 
 def require_same_sensor(scene: Scene, base: TrainedRun) -> None:
