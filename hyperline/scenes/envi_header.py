@@ -36,6 +36,7 @@ _TIFF_SUFFIXES = (".tif", ".tiff")
 _MAX_BYTES = 1 << 20
 # A petabyte in bytes; products of what is below stay numbers that can be shown.
 _MAX_INTEGER = 10**15
+_MAP_FIELDS = ("map info", "projection info", "coordinate system string")
 _INTEGER = re.compile(r"([+-]?)0*([0-9]+)")
 # Only these are kept, and must not be given twice: a sensor may repeat its own fields.
 _UNDERSTOOD = frozenset(
@@ -56,6 +57,7 @@ _UNDERSTOOD = frozenset(
         "band names",
         "classes",
         "class names",
+        *_MAP_FIELDS,
     }
 )
 
@@ -81,6 +83,7 @@ class EnviHeader:
         class_names: names of class 0, 1, …, or empty.
         notes: what had to be assumed.
         wavelength_unit: the unit of its wavelengths as written, or empty.
+        map_fields: (name, text as written, in braces) of the fields that say where the scene lies.
     """
 
     path: Path
@@ -99,6 +102,7 @@ class EnviHeader:
     class_names: tuple[str, ...]
     notes: tuple[str, ...]
     wavelength_unit: str = ""
+    map_fields: tuple[tuple[str, str], ...] = ()
 
     @property
     def states_unit(self) -> bool:
@@ -211,6 +215,7 @@ def read_header(path: Path) -> EnviHeader:
         class_names=class_names,
         notes=tuple(notes),
         wavelength_unit=fields.text("wavelength units", "")[:60],
+        map_fields=tuple((name, f"{{{fields.text(name)}}}") for name in _MAP_FIELDS if name in fields),
     )
 
 

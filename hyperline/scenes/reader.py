@@ -114,7 +114,8 @@ def read_georeference(spec: str | Path) -> Georeference | None:
     path, _ = _locate(spec)
     if path.suffix.lower() in (*_NUMPY, *_MATLAB):
         return None
-    return georeference(_locate_raster(path)[1])
+    header, data = _locate_raster(path)
+    return georeference(data, header)
 
 
 def read_envi_header(spec: str | Path) -> EnviHeader | None:

@@ -9,7 +9,7 @@ import pytest
 import rasterio
 
 from hyperline.errors import InputError
-from hyperline.scenes import read_scene
+from hyperline.scenes import read_georeference, read_scene
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -107,6 +107,30 @@ def test_a_tiff_that_contradicts_its_header_is_refused(tmp_path: Path) -> None:
     (tmp_path / "field.hdr").write_text("ENVI\nsamples = 4\nlines = 3\nbands = 3\nfile type = TIFF\ninterleave = tif\n")
     with pytest.raises(InputError, match=r"2 lines × 4 samples × 3 bands, but field\.hdr says 3 × 4 × 3"):
         read_scene(tmp_path / "field.tif")
+
+
+MAP_INFO = "map info = {UTM, 1.000, 1.000, 500000.0, 5000000.0, 2.0, 2.0, 32, North, WGS-84, units=Meters}\n"
+HEADER = "ENVI\nsamples = 4\nlines = 2\nbands = 3\nfile type = TIFF\ninterleave = tif\n"
+
+
+@pytest.mark.parametrize("opened", ["field.tif", "field.hdr"])
+@pytest.mark.parametrize("compress", ["none", "deflate"])
+def test_a_tiff_lies_where_its_header_says_if_its_tags_do_not(tmp_path: Path, opened: str, compress: str) -> None:
+    save(tmp_path / "field.tif", CUBE, compress=compress)
+    (tmp_path / "field.hdr").write_text(HEADER)
+    assert read_georeference(tmp_path / opened) is None
+    (tmp_path / "field.hdr").write_text(HEADER + MAP_INFO)
+    place = read_georeference(tmp_path / opened)
+    assert place is not None and place.crs.to_epsg() == 32632
+    assert place.transform.almost_equals(rasterio.Affine(2, 0, 500000, 0, -2, 5000000))
+
+
+def test_the_tags_of_a_tiff_come_before_its_header(tmp_path: Path) -> None:
+    tags = rasterio.Affine(1, 0, 7, 0, -1, 9)
+    save(tmp_path / "field.tif", CUBE, crs="EPSG:32633", transform=tags)
+    (tmp_path / "field.hdr").write_text(HEADER + MAP_INFO)
+    place = read_georeference(tmp_path / "field.tif")
+    assert place is not None and (place.crs.to_epsg(), place.transform) == (32633, tags)
 
 
 def test_a_header_of_flat_data_beside_a_tiff_is_not_its_header(
