@@ -95,8 +95,8 @@ def adapt_run(
         base: the run to start from; its folder is left as it is.
         old: scenes on which its answers are to hold, with the run's bands (`fit_to_run`); their labels, where they have
             any, judge and do not teach.
-        scene: the new scene, with the run's bands, its classes named and numbered as the adapted network's: those of ``base``, then others
-            (`hyperline.classes.merged_names`, `renumbered`).
+        scene: the new scene, with the run's bands; its classes are named and numbered as the adapted network's: those
+            of ``base``, then others (`hyperline.classes.merged_names`, `renumbered`).
         split: training and test pixels of its labels.
         config: how to train.
         adaptation: how old answers are held.
