@@ -460,9 +460,9 @@ def run_command(bundle: Bundle, out: Path, spec: str) -> list[str]:
     return [sys.executable, "-c", main, "run", str(bundle.path), "--source", spec, "--out", str(out), "--json"]
 
 
-def wait_for_a_map(strip: Path, run: subprocess.Popen[str]) -> None:
+def wait_for_a_map(strip: Path, run: subprocess.Popen[str], lines: int = 1) -> None:
     image = strip / "classes.img"
-    while run.poll() is None and not (image.exists() and image.stat().st_size):
+    while run.poll() is None and not (image.exists() and image.stat().st_size >= 16 * lines):
         time.sleep(0.05)
 
 
@@ -472,15 +472,14 @@ def test_a_run_flies_a_camera_until_it_is_told_to_stop(fake_camera: FakeCamera, 
     with subprocess.Popen(
         run_command(bundle, tmp_path / "strip", spec), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as run:
-        wait_for_a_map(tmp_path / "strip", run)
-        time.sleep(1)
+        wait_for_a_map(tmp_path / "strip", run, lines=60)
         run.send_signal(signal.SIGINT)
         out, err = run.communicate(timeout=30)
     assert run.returncode == 0, err
     summary = json.loads(out)
     counters = summary["source_counters"]
     assert summary["received"] == summary["classified"] + summary["dropped"] + summary["rejected"] == counters["lines"]
-    assert summary["received"] > 50
+    assert summary["received"] >= 60
     assert summary["counters"]["lost"] <= counters["incomplete"] + counters["missing"]
 
 
