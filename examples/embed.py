@@ -18,7 +18,13 @@ def main(bundle_file: str, scene_spec: str) -> None:
     """Print what each block of lines shows most of."""
     sensor = hyperline.read_scene(scene_spec)
     classifier = hyperline.open_bundle(bundle_file)
-    with classifier.stream(sensor.samples, scale=sensor.scale, nodata=sensor.nodata) as stream:
+    with classifier.stream(
+        sensor.samples,
+        bands=sensor.bands,
+        wavelengths_nm=sensor.wavelengths_nm,
+        scale=sensor.scale,
+        nodata=sensor.nodata,
+    ) as stream:
 
         def show(block: hyperline.ClassifiedBlock | None) -> None:
             if block is None:

@@ -76,7 +76,7 @@ class LineClassifier:
         """
         line = line_of(message)
         if self._stream is None:
-            self._stream = self._classifier.stream(samples=line.shape[0])
+            self._stream = self._classifier.stream(samples=line.shape[0], bands=line.shape[1])
         missing = 0 if sequence is None or self._next is None else sequence - self._next
         if missing < 0:
             return []  # late, or twice

@@ -17,6 +17,7 @@ import licences
 from hyperline.bundle.card import Card
 from hyperline.bundle.manifest import Manifest
 
+_LICENCES = "<!-- licences -->"
 _MODELS = {"card": Card, "manifest": Manifest}
 
 
@@ -31,4 +32,4 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Put the table of licences in its place."""
-    return markdown.replace("<!-- licences -->", licences.table())
+    return markdown.replace(_LICENCES, licences.table(licences.packages())) if _LICENCES in markdown else markdown

@@ -145,10 +145,10 @@ def licence_of(metadata: importlib.metadata.PackageMetadata) -> str:
     return " AND ".join(_SPOKEN.get(one, one) for one in words)
 
 
-def table() -> str:
-    """Return the packages as a table in Markdown."""
+def table(found: list[Package]) -> str:
+    """Return packages as a table in Markdown."""
     rows = ["| package | version | licence | comes with |", "|---|---|---|---|"]
-    for one in packages():
+    for one in found:
         extras = "every install" if "" in one.extras else ", ".join(f"`[{extra}]`" for extra in sorted(one.extras))
         rows.append(f"| {one.name} | {one.version or 'not installed here'} | {one.licence} | {extras} |")
     return "\n".join(rows) + "\n"
@@ -156,8 +156,9 @@ def table() -> str:
 
 def main() -> None:
     """Print the table, and what is not allowed."""
-    print(table())
-    faults = [one.fault for one in packages() if one.fault]
+    found = packages()
+    print(table(found))
+    faults = [one.fault for one in found if one.fault]
     if faults:
         sys.exit("\n".join(faults))
 

@@ -65,7 +65,7 @@ class Classifier:
         samples: int,
         *,
         bands: int | None = None,
-        wavelengths_nm: Sequence[float] | None = None,
+        wavelengths_nm: Sequence[float] | NDArray[np.floating] | None = None,
         scale: float | None = None,
         nodata: float | None = None,
     ) -> Stream:
@@ -73,7 +73,7 @@ class Classifier:
 
         Args:
             samples: of a line.
-            bands: of a line; None for those of the correction, or else of the model.
+            bands: of a line; None for as many as there are wavelengths, or else those of the correction or the model.
             wavelengths_nm: (band,) centres of these bands in nanometres; where they are not the model's, lines are
                 resampled to it. None where unknown.
             scale: the lines' values times this are physical units; None for that of the training scene.
@@ -84,11 +84,10 @@ class Classifier:
                 brought to the model's.
             HyperlineError: the engine cannot be loaded, or failed its self-test.
         """
-        if bands is None:
-            bands = self.correction.bands if self.correction else self.card.bands
-            if wavelengths_nm is not None:
-                bands = len(wavelengths_nm)
         centres = None if wavelengths_nm is None else np.asarray(wavelengths_nm, np.float64)
+        if bands is None:
+            measured = self.correction.bands if self.correction else self.card.bands
+            bands = measured if centres is None else len(centres)
         if centres is not None and centres.shape != (bands,):
             raise InputError(f"{len(centres)} wavelengths for lines of {bands} bands; give one for each band")
         if self.correction is not None:

@@ -58,7 +58,7 @@ class Stream:
         bundle: Bundle,
         samples: int,
         *,
-        bands: int | None = None,
+        bands: int,
         resampling: BandResampling | None = None,
         scale: float | None = None,
         nodata: float | None = None,
@@ -72,7 +72,7 @@ class Stream:
         Args:
             bundle: the model.
             samples: of a line that comes.
-            bands: of a line that comes; None for those of the model.
+            bands: of a line that comes.
             resampling: what makes the model's bands of those, once corrected; None where they are the model's.
             scale: the lines' values times this are physical units; None for that of the training scene, or of raw
                 counts.
@@ -94,7 +94,7 @@ class Stream:
             scale = 1.0 if correction else card.scale
         self._radiometry = Radiometry(
             samples,
-            bands or (correction.bands if correction else card.bands),
+            bands,
             scale=scale,
             model_scale=card.scale,
             nodata=nodata,
