@@ -2,7 +2,7 @@
 
 RUN/model.safetensors       weights of the averaged network
 RUN/run.json                scene, split, settings, curves and accuracy
-RUN/split.npz               the training and test pixels themselves
+RUN/split.npz               training and test pixels of the first strip, and by scene_hash the labels each scene taught
 RUN/curves.png              losses and learning rate by epoch
 RUN/checkpoint.safetensors  a run in progress; gone when the run is done
 """
@@ -101,6 +101,7 @@ def train_run(
     mask_invalid: bool = False,
     temperature: bool = False,
     begin: Callable[[], tuple[TrainState, Strips]] | None = None,
+    earlier: Strips = (),
     judge: Callable[[Network], dict[str, Any]] | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> TrainedRun:
@@ -119,6 +120,7 @@ def train_run(
         temperature: fit the temperature of the logits, by an auxiliary training (train/confidence.py).
         begin: makes what the training starts from, and the pixels that it sees; by default a new network, its first
             layer fitted to the strips, and their training pixels.
+        earlier: scenes with the labels that they taught before ``begin``: kept with the run's own.
         judge: given the trained network, says what else goes into the record.
         on_epoch: told each epoch done and its curves; those of the auxiliary training are counted on.
 
@@ -183,11 +185,15 @@ def train_run(
     if selection is not None:
         record["selection"] = selection.model_dump(mode="json")
     if len(strips) > 1:
-        record["strips"] = [_describe_strip(*strip) for strip in strips]
+        record["strips"] = [_describe_strip(*strip, fault) for strip, fault in zip(strips, faults, strict=True)]
     if judge is not None:
         record |= judge(network)
     replace_file(out / WEIGHTS, save(network.state_dict()))
-    replace_file(out / SPLIT, _archive(train=split.train, test=split.test))
+    by_hash: dict[str, NDArray[np.uint8]] = {}
+    for one, labels in (*earlier, *((one, pixels.train) for one, pixels in strips)):
+        digest = scene_hash(one)
+        by_hash[digest] = np.where(labels > 0, labels, by_hash.get(digest, labels))
+    replace_file(out / SPLIT, _archive(train=split.train, test=split.test, **by_hash))
     replace_file(out / EXCERPT, _excerpt(scene))
     training_curves_picture(out / CURVES, state.history)
     # the record comes last: a folder with a run.json that says accuracy is a finished run
@@ -280,17 +286,27 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def read_split(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the training and the test map of a run folder, both (line, sample) class ids.
+def taught_labels(run: TrainedRun, scene: Scene) -> NDArray[np.uint8] | None:
+    """Return the labels of a scene that a run was trained with, in its numbering.
+
+    Returns:
+        (line, sample) class ids, 0 elsewhere; None where the run was not trained on the scene, or does not say.
 
     Raises:
         InputError: the file is missing or damaged.
     """
+    digest = scene_hash(scene)
     try:
-        with np.load(path / SPLIT, allow_pickle=False) as maps:
-            return maps["train"], maps["test"]
+        with np.load(run.path / SPLIT, allow_pickle=False) as maps:
+            # runs of the first release name the map of their one strip by its purpose alone
+            alone = run.record["scene"]["sha256"] == digest and "strips" not in run.record
+            name = digest if digest in maps else "train" if alone else None
+            labels = None if name is None else np.asarray(maps[name], np.uint8)
     except Exception as error:
-        raise InputError(f"{path / SPLIT} cannot be read: {error}") from error
+        raise InputError(f"{run.path / SPLIT} cannot be read: {error}") from error
+    if labels is not None and labels.shape != (scene.lines, scene.samples):
+        raise InputError(f"{run.path / SPLIT} holds labels of {labels.shape} pixels for {scene.name}, which has others")
+    return labels
 
 
 def _describe(scene: Scene, notes: list[str]) -> dict[str, Any]:
@@ -311,8 +327,14 @@ def _describe(scene: Scene, notes: list[str]) -> dict[str, Any]:
     }
 
 
-def _describe_strip(scene: Scene, split: Split) -> dict[str, Any]:
-    described = {"name": scene.name, "sha256": scene_hash(scene), "lines": scene.lines, "samples": scene.samples}
+def _describe_strip(scene: Scene, split: Split, faults: list[str]) -> dict[str, Any]:
+    described = {
+        "name": scene.name,
+        "sha256": scene_hash(scene),
+        "lines": scene.lines,
+        "samples": scene.samples,
+        "notes": [*scene.notes, *faults],
+    }
     return {"scene": described, "split": split.as_dict()}
 
 

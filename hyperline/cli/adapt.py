@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hyperline.cli.options import percent, progress_bar, radiometry_option, read_noted, stderr
+from hyperline.cli.options import learning_options, percent, progress_bar, radiometry_option, read_noted, stderr
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,33 +26,14 @@ if TYPE_CHECKING:
 @click.option("--labels", metavar="PATH", help="Label map of the new scene, where it holds none.")
 @click.option("--old-labels", metavar="PATH", help="Label map of the old scene: judges, and does not teach.")
 @radiometry_option
-@click.option("--labels-per-class", type=click.IntRange(min=1), default=15, show_default=True)
-@click.option(
-    "--split",
-    "split_kind",
-    type=click.Choice(["random", "blocks", "halves"]),
-    default="random",
-    show_default=True,
-    help="Of the new scene's labels, as for hyperline train.",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the scenes.  [default: as tuned]")
-@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), help="[default: as tuned]")
+@learning_options
 @click.option(
     "--share",
     type=click.FloatRange(min=0, max=1),
     help="Largest part of the energy of old features that updates may touch: more learns more and holds less.  "
-    "[default: as tuned]",
+    "[default: 0.01, and no limit where RUN was trained on the old scene]",
 )
 @click.option("--plain", is_flag=True, help="Fine-tune without holding anything, to compare.")
-@click.option(
-    "--invalid",
-    type=click.Choice(["refuse", "mask"]),
-    default="refuse",
-    show_default=True,
-    help="What to do with pixels of the new scene that hold NaN or infinities.",
-)
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]")
 @click.option("--overwrite", is_flag=True, help="Replace the run that RUN2 holds.")
 @click.option("--json", "as_json", is_flag=True, help="Print run.json.")
 def adapt(
@@ -68,8 +49,9 @@ def adapt(
 ) -> None:
     """Adapt RUN to new classes or a new flight, in SCENE, and write the folder RUN2.
 
-    Weights move where the features of the old scene hold next to nothing, so that its answers stay. The old scene needs
-    no labels. Classes are matched by name; those that RUN does not know are added.
+    Where the old scene is one that RUN was trained on, the labels of that training are rehearsed. Elsewhere weights
+    move only where the features of the old scene hold next to nothing, so that its answers stay; it needs no labels.
+    Classes are matched by name; those that RUN does not know are added.
     """
     from hyperline.errors import InputError
 
@@ -129,8 +111,8 @@ def _adapt(
     require("torch", "train")
     from hyperline.classes import class_fault, merged_names, renumbered
     from hyperline.splits import make_split
-    from hyperline.train.adapt.run import PLAIN, Adaptation, adapt_config, adapt_run, fit_to_run
-    from hyperline.train.run import load_run, with_threads
+    from hyperline.train.adapt.run import HELD, PLAIN, REHEARSED, adapt_config, adapt_run, fit_to_run
+    from hyperline.train.run import load_run, taught_labels, with_threads
 
     if plain and share is not None:
         raise InputError("--plain holds nothing; leave out --share, or --plain")
@@ -146,7 +128,7 @@ def _adapt(
     scene = read_fitted(*new)
     if scene.labels is None:
         raise InputError(f"{scene.name} has no labels to learn from; give a label map with --labels PATH")
-    old_scenes = [read_fitted(*one) for one in old]
+    old_scenes = [(one, taught_labels(base, one)) for one in (read_fitted(*spec) for spec in old)]
     names = merged_names(base.class_names, scene)
     scene = renumbered(scene, names)
     if fault := class_fault(scene, names):
@@ -157,9 +139,18 @@ def _adapt(
         console.print(f"warning: {warning}")
     added = names[len(base.class_names) :]
     console.print(f"new classes: {', '.join(added)}" if added else "no new classes")
-    given = {"epochs": epochs, "learning_rate": learning_rate}
-    config = with_threads(adapt_config(seed, **{key: one for key, one in given.items() if one is not None}), threads)
-    adaptation = PLAIN if plain else Adaptation() if share is None else Adaptation(share=share)
+    unknown = [one.name for one, taught in old_scenes if taught is None]
+    adaptation = PLAIN if plain else HELD if unknown else REHEARSED
+    if share is not None:
+        adaptation = replace(adaptation, share=share)
+    if plain:
+        console.print("old answers are not held")
+    elif unknown:
+        console.print(f"old answers are held by features: {base.path.name} was not trained on {', '.join(unknown)}")
+    else:
+        console.print(f"old answers are held by rehearsing the labels that {base.path.name} was trained with")
+    given = {key: one for key, one in (("epochs", epochs), ("learning_rate", learning_rate)) if one is not None}
+    config = with_threads(adapt_config(seed, adaptation, **given), threads)
     with progress_bar(console) as progress:
         task = progress.add_task(f"adapting to {scene.name}", total=config.epochs)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -101,6 +101,37 @@ def sensor_options(command: _Command) -> _Command:
     return command
 
 
+def learning_options(command: _Command) -> _Command:
+    """Give a command the options of every training: which labels are learnt, and how."""
+    for option in reversed(
+        (
+            click.option("--labels-per-class", type=click.IntRange(min=1), default=15, show_default=True),
+            click.option(
+                "--split",
+                "split_kind",
+                type=click.Choice(["random", "blocks", "halves"]),
+                default="random",
+                show_default=True,
+                help="Random pixels of every class; or spatial blocks, or halves of the scene, with a guard band "
+                "(honest).",
+            ),
+            click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
+            click.option("--epochs", type=click.IntRange(min=1), help="Passes over the scene.  [default: as tuned]"),
+            click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), help="[default: as tuned]"),
+            click.option(
+                "--invalid",
+                type=click.Choice(["refuse", "mask"]),
+                default="refuse",
+                show_default=True,
+                help="What to do with pixels to learn from that hold NaN or infinities.",
+            ),
+            click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]"),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 def radiometry_option(command: _Command) -> _Command:
     """Give a command ``--radiometry``, for scenes of raw lines."""
     return click.option(
@@ -155,9 +186,9 @@ def progress_bar(console: Console) -> Iterator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(
-        *columns, TextColumn("left"), console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
+    progress = Progress(*columns, TextColumn("left"), console=console, transient=True, disable=not console.is_terminal)
+    # Older releases of rich (13.7 to 14.0 at least) end even a disabled bar with an empty line.
+    with progress if console.is_terminal else nullcontext():
         yield progress
 
 

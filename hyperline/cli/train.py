@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hyperline.cli.options import BandRanges, BlockLines, percent, progress_bar, radiometry_option, read_noted, stderr
+from hyperline.cli.options import (
+    BandRanges,
+    BlockLines,
+    learning_options,
+    percent,
+    progress_bar,
+    radiometry_option,
+    read_noted,
+    stderr,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,18 +44,7 @@ if TYPE_CHECKING:
     help="Bands to use, as hyperline scene inspect proposes; later commands take lines with all of them.",
 )
 @click.option("--model", metavar="NAME", default="mambamoe", show_default=True, help="See docs/models.md.")
-@click.option("--labels-per-class", type=click.IntRange(min=1), default=15, show_default=True)
-@click.option(
-    "--split",
-    "split_kind",
-    type=click.Choice(["random", "blocks", "halves"]),
-    default="random",
-    show_default=True,
-    help="Random pixels of every class; or spatial blocks, or halves of the scene, with a guard band (honest).",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the scene.  [default: as tuned]")
-@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), help="[default: as tuned]")
+@learning_options
 @click.option(
     "--block-lines",
     type=BlockLines("dynamic", "full"),
@@ -75,14 +73,6 @@ if TYPE_CHECKING:
     "is right (docs/confidence.md).",
 )
 @click.option("--tile", type=click.IntRange(min=16), help="Side of a training tile, for scenes that do not fit.")
-@click.option(
-    "--invalid",
-    type=click.Choice(["refuse", "mask"]),
-    default="refuse",
-    show_default=True,
-    help="What to do with pixels that hold NaN or infinities.",
-)
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @click.option("--overwrite", is_flag=True, help="Replace the run that RUN holds.")
 @click.option("--json", "as_json", is_flag=True, help="Print run.json.")

@@ -37,6 +37,7 @@ def test_an_adapted_run_is_a_whole_run(folder: Path, tmp_path: Path) -> None:
     record = json.loads(done.out)
     assert record == json.loads((run2 / "run.json").read_text())
     assert "new classes: Roof" in done.err
+    assert "rehearsing the labels that run was trained with" in " ".join(done.err.split())
     assert record["scene"]["class_names"] == ["soil", "grass", "Roof"]
     (old,) = record["adapted"]["old"]
     trained = json.loads((folder / "run" / "run.json").read_text())
@@ -73,6 +74,7 @@ def test_scenes_of_another_sensor_are_resampled_to_the_bands_of_the_run(folder: 
     done = hyperline("adapt", folder / "run", *given, "--json")
     assert done.code == 0, done.err
     said = " ".join(done.err.split())
+    assert "held by features: run was not trained on shifted" in said
     assert "note: finer: its 24 bands are resampled" in said
     assert "note: shifted: its 12 bands are resampled linearly" in said
     record = json.loads(done.out)

@@ -14,6 +14,7 @@ from hyperline.bundle import read_bundle
 from hyperline.cli.main import hyperline
 from hyperline.errors import InputError
 from hyperline.scenes import read_scene
+from hyperline.train.run import load_run, taught_labels
 
 NAMES = ("soil", "grass", "roof")
 MATERIALS = np.random.default_rng(0).uniform(500, 3000, (3, 12))
@@ -58,6 +59,22 @@ def test_the_record_names_every_strip_and_judges_them_together(strips: Path) -> 
     confidence = record["confidence"]
     assert confidence["unknown"]["pixels"] == 2 * (24 * 18 - 3 * 8)
     assert confidence["ece_before"] == confidence["ece_after"] == record["streamed"]["ece"]
+
+
+def test_the_run_keeps_what_every_strip_taught_and_left_out(strips: Path, tmp_path: Path) -> None:
+    run = load_run(strips / "run")
+    for name in "ab":
+        taught = taught_labels(run, read_scene(strips / f"{name}.npz"))
+        assert taught is not None and np.bincount(taught.ravel())[1:].tolist() == [8, 8, 8]
+    first, second = save_strip(tmp_path / "a.npz", 1), save_strip(tmp_path / "b.npz", 2)
+    with np.load(second) as arrays:
+        broken = arrays["cube"].copy()
+    broken[3, 4, 5] = np.nan
+    save_strip(second, 2, cube=broken)
+    command("train", first, second, "--invalid", "mask", "--out", tmp_path / "run", *QUICK)
+    notes = [one["scene"]["notes"] for one in json.loads((tmp_path / "run/run.json").read_text())["strips"]]
+    assert not any(note.startswith("left out") for note in notes[0])
+    assert any(note.startswith("left out: 1 ") for note in notes[1])
 
 
 def test_figures_over_all_strips_are_those_of_each_together(strips: Path) -> None:

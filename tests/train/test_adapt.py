@@ -14,9 +14,18 @@ from hyperline.scenes import Scene
 from hyperline.splits import Split, held_out, random_split
 from hyperline.train.adapt.anchors import draw_anchors
 from hyperline.train.adapt.growth import grow
-from hyperline.train.adapt.run import PLAIN, Adaptation, adapt_config, adapt_run, begin_adaptation, old_covariances
+from hyperline.train.adapt.run import (
+    HELD,
+    PLAIN,
+    REHEARSED,
+    Adaptation,
+    adapt_config,
+    adapt_run,
+    begin_adaptation,
+    old_covariances,
+)
 from hyperline.train.models.mambamoe import MambaMoE, MambaMoEConfig
-from hyperline.train.run import TrainedRun, load_run, train_run
+from hyperline.train.run import TrainedRun, load_run, taught_labels, train_run
 from hyperline.train.trainer import TrainConfig, predict, predict_logits, train
 
 from .conftest import small_network, striped_scene
@@ -57,9 +66,9 @@ def base(old: Scene, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
 @pytest.fixture(scope="module")
 def adapted(base: TrainedRun, old: Scene, scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
     new = part(scene, {3, 4})
-    config = adapt_config(0, epochs=30, threads=1)
+    config = adapt_config(0, HELD, epochs=30, threads=1)
     out = tmp_path_factory.mktemp("adapted") / "run"
-    return adapt_run(base, [old], new, split_of(new), config, Adaptation(), out)
+    return adapt_run(base, [(old, None)], new, split_of(new), config, HELD, out)
 
 
 def test_heads_grow_and_old_logits_do_not_move(scene: Scene) -> None:
@@ -74,7 +83,7 @@ def test_heads_grow_and_old_logits_do_not_move(scene: Scene) -> None:
 
 def test_at_the_start_no_old_pixel_gets_a_new_class(base: TrainedRun, old: Scene, scene: Scene) -> None:
     new = part(scene, {3, 4})
-    state, strips = begin_adaptation(base.network, [old], new, split_of(new), 4, adapt_config(0), Adaptation())
+    state, strips = begin_adaptation(base.network, [(old, None)], new, split_of(new), 4, adapt_config(0, HELD), HELD)
     assert np.array_equal(predict(state.average, old, 8), predict(base.network, old, 8))
     assert len(strips) == 1  # one cube: its anchors stand beside the new labels
     labels = strips[0][1]
@@ -88,8 +97,9 @@ def test_old_answers_hold_through_training_where_the_null_space_is_exact(scene: 
     cube = scene.cube.copy()
     cube[..., 2:] = 0
     old = replace(part(scene, set()), cube=cube)
-    config = adapt_config(0, epochs=5, threads=1, block_lines="full", augment=False)
-    state, strips = begin_adaptation(network, [old], scene, split_of(scene), 4, config, Adaptation(0.0, anchors=0))
+    exact = Adaptation(0.0, anchors=0)
+    config = adapt_config(0, exact, epochs=5, threads=1, block_lines="full", augment=False)
+    state, strips = begin_adaptation(network, [(old, None)], scene, split_of(scene), 4, config, exact)
     before = predict_logits(network, old, 8)
     stem = network.stem.weight.detach().clone()
     after = train(state, strips, config)
@@ -123,6 +133,45 @@ def test_new_classes_are_learnt_and_old_answers_hold(adapted: TrainedRun, scene:
     assert torch.equal(again.network.mnf_projection, load_run(adapted.path).network.mnf_projection)
 
 
+def test_what_the_run_was_taught_is_rehearsed(base: TrainedRun, old: Scene, scene: Scene, tmp_path: Path) -> None:
+    taught = taught_labels(base, replace(old, labels=None))
+    assert taught is not None and np.array_equal(taught, split_of(old).train)
+    new = part(scene, {3, 4})
+    config = adapt_config(0, REHEARSED, epochs=30, threads=1)
+    run = adapt_run(base, [(old, taught)], new, split_of(new), config, REHEARSED, tmp_path / "run")
+    (held,) = run.record["adapted"]["old"]
+    assert run.record["streamed"]["oa"] > 0.9
+    assert held["after"]["streamed"]["oa"] > held["before"]["streamed"]["oa"] - 0.01
+    # the next adaptation finds what both taught, on the one cube that they share
+    again = taught_labels(run, scene)
+    assert again is not None and np.array_equal(again, split_of(old).train + split_of(new).train)
+
+
+def test_rehearsal_takes_another_strip_as_a_strip_of_its_own(base: TrainedRun, old: Scene, scene: Scene) -> None:
+    taught = split_of(old).train
+    new = replace(part(scene, {3, 4}), cube=scene.cube + np.float32(0.01))
+    config = adapt_config(0, REHEARSED)
+    _, strips = begin_adaptation(base.network, [(old, taught)], new, split_of(new), 4, config, REHEARSED)
+    assert [one is strip for one, (strip, _) in zip((new, old), strips, strict=True)] == [True, True]
+    assert np.array_equal(strips[0][1], split_of(new).train) and np.array_equal(strips[1][1], taught)
+    with pytest.raises(ValueError, match="cannot be rehearsed"):
+        begin_adaptation(base.network, [(old, None)], new, split_of(new), 4, config, REHEARSED)
+
+
+def test_answers_that_stand_for_old_classes_are_no_labels_later(adapted: TrainedRun, scene: Scene) -> None:
+    taught = taught_labels(adapted, scene)
+    assert taught is not None and np.array_equal(taught, split_of(part(scene, {3, 4})).train)
+
+
+def test_a_scene_that_the_run_has_not_seen_taught_it_nothing(base: TrainedRun, old: Scene) -> None:
+    assert taught_labels(base, replace(old, cube=old.cube + np.float32(0.01))) is None
+
+
+def test_a_run_folder_without_its_split_says_so(base: TrainedRun, old: Scene, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"split\.npz cannot be read"):
+        taught_labels(replace(base, path=tmp_path), old)
+
+
 def test_the_first_layer_is_that_of_the_old_scene(base: TrainedRun, adapted: TrainedRun) -> None:
     assert torch.equal(adapted.network.mnf_mean, base.network.mnf_mean)
     assert torch.equal(adapted.network.mnf_projection, base.network.mnf_projection)
@@ -131,7 +180,7 @@ def test_the_first_layer_is_that_of_the_old_scene(base: TrainedRun, adapted: Tra
 def test_the_record_says_where_the_run_came_from(base: TrainedRun, adapted: TrainedRun, old: Scene) -> None:
     record = adapted.record
     assert record["adapted"]["from"]["scene"] == base.record["scene"]
-    assert record["adapted"]["share"] == Adaptation().share
+    assert record["adapted"]["share"] == HELD.share
     # both scenes are judged without the pixels that either training saw
     for scene in (replace(old, class_names=NAMES), part(replace(old, labels=old.labels), {1, 2})):
         truth, own = held_out(scene, record)
@@ -142,8 +191,8 @@ def test_the_record_says_where_the_run_came_from(base: TrainedRun, adapted: Trai
 def test_an_old_scene_without_labels_will_do(base: TrainedRun, old: Scene, scene: Scene, tmp_path: Path) -> None:
     blind = replace(old, labels=None, class_names=())
     new = part(scene, {3, 4})
-    config = adapt_config(0, epochs=2, threads=1)
-    run = adapt_run(base, [blind], new, split_of(new), config, PLAIN, tmp_path / "run")
+    config = adapt_config(0, PLAIN, epochs=2, threads=1)
+    run = adapt_run(base, [(blind, None)], new, split_of(new), config, PLAIN, tmp_path / "run")
     (held,) = run.record["adapted"]["old"]
     assert held["before"] is None and held["after"] is None and 0 <= held["held"] <= 1
     assert run.record["adapted"]["share"] is None
@@ -160,9 +209,10 @@ def test_an_old_scene_without_labels_will_do(base: TrainedRun, old: Scene, scene
 def test_scenes_that_do_not_fit_the_run_are_refused(
     base: TrainedRun, old: Scene, scene: Scene, tmp_path: Path, changes: dict[str, object], fragment: str
 ) -> None:
-    config = adapt_config(0, epochs=1, threads=1)
+    config = adapt_config(0, HELD, epochs=1, threads=1)
     with pytest.raises(InputError, match=fragment):
-        adapt_run(base, [replace(old, **changes)], scene, split_of(scene), config, Adaptation(), tmp_path / "run")
+        wrong = replace(old, **changes)
+        adapt_run(base, [(wrong, None)], scene, split_of(scene), config, HELD, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -50,6 +50,9 @@ _PROVENANCE = (
     "streamed",
     "adapted",
 )
+# Scenes on which answers are to hold, each with the labels that taught the network to be adapted, (line, sample) class
+# ids, 0 elsewhere; None where they are not known.
+OldScenes = Sequence[tuple[Scene, NDArray[np.uint8] | None]]
 # The steps of rows for new classes, which start from nothing: Mamba-CL's heads learn 50 times as fast as the rest.
 _BOOST = 10.0
 
@@ -60,25 +63,34 @@ class Adaptation:
 
     Attributes:
         share: the largest part of the energy of a layer's old features that its updates may touch; None lets every
-            weight move freely, which is plain fine-tuning.
-        anchors: where classes are added, pixels of an old class whose answers are trained on; 0 leaves them out.
+            weight move freely.
+        anchors: where classes are added and nothing is rehearsed, pixels of an old class whose answers are trained on;
+            0 leaves them out.
+        rehearse: train again on the labels of the old scenes that the run was trained with, and let shallow classifiers
+            teach as in any training.
     """
 
     share: float | None = 0.01
     anchors: int = 15
+    rehearse: bool = False
 
 
+# By bench/adapt.py: with the old labels at hand nothing has to be held fast (docs/adapt.md).
+HELD = Adaptation()
+REHEARSED = Adaptation(share=None, rehearse=True)
 PLAIN = Adaptation(share=None, anchors=0)
 
 
-def adapt_config(seed: int, **changes: Any) -> TrainConfig:
+def adapt_config(seed: int, adaptation: Adaptation, **changes: Any) -> TrainConfig:
     """Return how to train an adaptation, as tuned; ``changes`` are fields of `TrainConfig`."""
-    return replace(TrainConfig(epochs=30, shallow=0.0, seed=seed), **changes)
+    config = TrainConfig(epochs=30, seed=seed)
+    # classifiers that see new classes alone would teach that there are no others
+    return replace(config if adaptation.rehearse else replace(config, shallow=0.0), **changes)
 
 
 def adapt_run(
     base: TrainedRun,
-    old: Sequence[Scene],
+    old: OldScenes,
     scene: Scene,
     split: Split,
     config: TrainConfig,
@@ -93,8 +105,8 @@ def adapt_run(
 
     Args:
         base: the run to start from; its folder is left as it is.
-        old: scenes on which its answers are to hold, with the run's bands (`fit_to_run`); their labels, where they have
-            any, judge and do not teach.
+        old: scenes on which its answers are to hold, with the run's bands (`fit_to_run`); labels that a scene itself
+            holds judge and do not teach.
         scene: the new scene, with the run's bands; its classes are named and numbered as the adapted network's: those
             of ``base``, then others (`hyperline.classes.merged_names`, `renumbered`).
         split: training and test pixels of its labels.
@@ -111,9 +123,9 @@ def adapt_run(
     names = base.class_names
     classes = max(len(names), len(scene.class_names), int(split.train.max()), int(split.test.max()))
     judges = []
-    for one in (scene, *old):
+    for one in (scene, *(one for one, _ in old)):
         require_same_sensor(one, base)
-    for one in old:
+    for one, _ in old:
         judged = renumbered(one, names)
         if fault := class_fault(judged, names):
             raise InputError(f"{fault}; give labels in the model's numbering, or leave them out")
@@ -135,6 +147,7 @@ def adapt_run(
         overwrite=overwrite,
         mask_invalid=mask_invalid,
         begin=begin,
+        earlier=[(one, taught) for one, taught in old if taught is not None],
         judge=judge,
         on_epoch=on_epoch,
     )
@@ -142,7 +155,7 @@ def adapt_run(
 
 def begin_adaptation(
     network: Network,
-    old: Sequence[Scene],
+    old: OldScenes,
     scene: Scene,
     split: Split,
     classes: int,
@@ -163,8 +176,10 @@ def begin_adaptation(
     Returns:
         The state, whose optimizer keeps to the null space of the old features; and the strips to train on.
     """
+    if adaptation.rehearse and any(taught is None for _, taught in old):
+        raise ValueError("an old scene without the labels that it taught cannot be rehearsed")
     torch.manual_seed(config.seed)
-    logits = [predict_logits(network, one, STREAMED_BLOCK_LINES) for one in old]
+    logits = [predict_logits(network, one, STREAMED_BLOCK_LINES) for one, _ in old]
     # what no class of the old scene was ever given: at the start no old pixel gets a new class
     lowest = min((float(np.nanmin(one)) for one in logits if np.isfinite(one).any()), default=0.0)
     grown, fresh = grow(network, classes, lowest)
@@ -172,21 +187,26 @@ def begin_adaptation(
     if adaptation.share is None:
         projectors = None
     else:
-        sums = old_covariances(grown, old)
+        sums = old_covariances(grown, [one for one, _ in old])
         projectors = {name: null_space(one, adaptation.share) for name, one in sums.items()}
     ProjectedUpdates(grown, projectors, fresh, _BOOST).attach(state.optimizer)
 
     labels = split.train
     strips: list[tuple[Scene, NDArray[np.uint8]]] = []
     digest = scene_hash(scene)
-    for one, scores in zip(old, logits, strict=True) if fresh and adaptation.anchors else ():
+    for (one, taught), scores in zip(old, logits, strict=True):
         same = scene_hash(one) == digest
         taken = labels > 0 if same else np.zeros(scores.shape[:2], dtype=bool)
-        anchors = draw_anchors(scores, taken, adaptation.anchors, config.seed)
-        if same:
-            labels = np.where(labels > 0, labels, anchors)
+        if adaptation.rehearse and taught is not None:
+            kept = taught
+        elif fresh and adaptation.anchors:
+            kept = draw_anchors(scores, taken, adaptation.anchors, config.seed)
         else:
-            strips.append((one, anchors))
+            continue
+        if same:
+            labels = np.where(taken, labels, kept)
+        else:
+            strips.append((one, kept))
     return state, [(scene, labels), *strips]
 
 
