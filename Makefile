@@ -8,7 +8,7 @@ NATIVE_SOURCES := $(wildcard plugins/include/hyperline/*.h plugins/*/CMakeLists.
 
 CPP := $(wildcard plugins/include/hyperline/*.h $(foreach end,h cpp cu cuh,plugins/*/*.$(end) tests/*/*.$(end)))
 
-.PHONY: install gige demo docs doc-commands sbom test test-lowest lint flight format native-asan native-aarch64 native-cuda wheels wheels-again prove-arm64 prove-debian results accuracy accuracy-slice clean
+.PHONY: install gige demo docs doc-commands sbom test test-lowest lint flight format native-asan native-aarch64 native-cuda wheels wheels-again prove-arm64 prove-debian stopwatch results accuracy accuracy-slice clean
 
 install: $(STAMP)
 
@@ -102,6 +102,11 @@ prove-arm64: $(STAMP)
 # The wheel on minimal Debian 12 and 13, and from the sources demo and tests on 12, into docs/results/debian*.txt.
 prove-debian: $(STAMP)
 	$(BIN)/python tools/results.py --only debian debian-sources
+
+# A newcomer's first hour on a minimal Debian, as docs/new-sensor.md has it, into docs/results/stopwatch.txt; needs root and
+# HYPERLINE_SCENES, a folder that has HySU in hysu.
+stopwatch: $(STAMP)
+	$(BIN)/python tools/results.py --only stopwatch
 
 # docs/results: what this machine can measure in a quarter of an hour, and with LONG=1 what takes hours.
 results: $(STAMP)

@@ -78,19 +78,20 @@ class Chroot:
         return folder
 
 
-def make_chroot(suite: str, machine: str, packages: Sequence[str] = ()) -> Chroot:
-    """Make a minimal Debian with Python, or take the one made before.
+def make_chroot(suite: str, machine: str, packages: Sequence[str] = (), *, python: bool = True) -> Chroot:
+    """Make a minimal Debian, or take the one made before.
 
     Args:
         suite: a key of `PYTHONS`.
         machine: x86_64 or aarch64.
-        packages: of Debian, beside python3 and python3-venv.
+        packages: of Debian, beside ca-certificates.
+        python: with python3 and python3-venv.
     """
     if os.geteuid() != 0:
         sys.exit("only root can make another Debian: run it with sudo, or in a container")
     if machine != platform.machine():
         emulate(machine)
-    name = "-".join((suite, DEBIAN_NAMES[machine], *packages))
+    name = "-".join((suite, DEBIAN_NAMES[machine], *(() if python else ("bare",)), *packages))
     folder = CHROOTS / name
     if not folder.is_dir():
         if shutil.which("debootstrap") is None:
@@ -99,7 +100,7 @@ def make_chroot(suite: str, machine: str, packages: Sequence[str] = ()) -> Chroo
         part = CHROOTS / f"{name}.part"
         if part.exists():
             shutil.rmtree(part)
-        listed = ",".join(("ca-certificates", "python3", "python3-venv", *packages))
+        listed = ",".join(("ca-certificates", *(("python3", "python3-venv") if python else ()), *packages))
         command = ["debootstrap", "--variant=minbase", f"--arch={DEBIAN_NAMES[machine]}", f"--include={listed}"]
         # A namespace here too: debootstrap mounts, and where it breaks off, forgets.
         check(["unshare", "--mount", *command, suite, str(part), *_mirror()])

@@ -2,12 +2,13 @@
 
     make test-lowest
 
-Without native operators: these are compiled, and depend on no version here.
+With the native operators where a C++ compiler and ONNX Runtime's headers are found: onnxruntime older than these
+refuses them. The Python is the one that this is started with (`make test-lowest PYTHON=python3.10`); a lower one than
+pyproject.toml asks for is refused by pip. Bounds of extras are not tested.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import venv
@@ -27,11 +28,7 @@ def main() -> None:
     venv.create(folder, with_pip=True, clear=True)
     python = folder / "bin" / "python"
     install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", ROOT / "constraints-lowest.txt"]
-    subprocess.run(
-        [python, *install, ROOT, "onnx", "spectral", "pytest", "hypothesis"],
-        check=True,
-        env={**os.environ, "CXX": "/bin/false"},
-    )
+    subprocess.run([python, *install, ROOT, "onnx", "spectral", "pytest", "hypothesis"], check=True)
     ignored = [f"--ignore-glob={ROOT}/*/{name}" for name in (*_LEFT_OUT, *_ELSEWHERE)]
     # From elsewhere, and not as python -m pytest: the checkout's own hyperline folder would be found first.
     tests = [ROOT / one for one in _TESTS]

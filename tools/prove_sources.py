@@ -11,19 +11,14 @@ from __future__ import annotations
 
 import argparse
 import platform
-import shutil
-import subprocess
-import sys
 import time
 
-from chroot import PYTHONS, ROOT, Chroot, check, download, make_chroot
-from prove_wheel import find_wheel
+from chroot import PYTHONS, Chroot, download, make_chroot
+from sources import copy_sources, fetch_wheels
 
 PACKAGES = ("g++", "make")
 # What `make lint` fetches beside the extras, and without what it depends on.
 STUBS = "tensorrt-stubs==10.13.0.35.1"
-# What the build backend asks for where the system has none.
-BACKEND = ("ninja>=1.5",)
 # Of what the extras need, these come as sources, of Python alone.
 SOURCES_ALONE = ("ccsdspy", "spectral")
 
@@ -42,22 +37,9 @@ def main() -> None:
 def prove(chroot: Chroot, demo: bool, tests: list[str] | None) -> None:
     """Copy the sources into a Debian, and make there what was asked for."""
     print(f"{chroot.suite}: {', '.join(('python3', 'python3-venv', *PACKAGES))}", flush=True)
-    wheels = chroot.folder / "wheels"
-    for stale in wheels.glob("hyperline-*.whl"):
-        stale.unlink()
-    made = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    made += ["--wheel-dir", str(wheels), "-c", str(ROOT / "constraints.txt")]
-    check([*made, *SOURCES_ALONE])
-    # The wheel knows what the extras need; it is not what is installed.
-    download(wheels, chroot, [f"hyperline[dev] @ {find_wheel(chroot.machine).as_uri()}", *BACKEND])
-    download(wheels, chroot, [STUBS], alone=True)
-    next(wheels.glob("hyperline-*.whl")).unlink()
-    sources = chroot.fresh("/proof/sources")
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, text=True, stdout=subprocess.PIPE, check=True)
-    for name in listed.stdout.split("\0"):
-        if name and (ROOT / name).is_file():
-            (sources / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, sources / name)
+    fetch_wheels(chroot, "dev", SOURCES_ALONE)
+    download(chroot.folder / "wheels", chroot, [STUBS], alone=True)
+    copy_sources(chroot.fresh("/proof/sources"))
     steps = [["make", "install"]]
     if demo:
         steps.append(["make", "demo"])

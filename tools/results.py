@@ -120,6 +120,13 @@ MEASUREMENTS = (
         lacks=_scenes,
         minutes=4,
     ),
+    Measurement(
+        "sites",
+        "What limits a model at another site: labels, spectra or the site",
+        'OMP_NUM_THREADS=1 python -W ignore bench/sites.py --data "$HYPERLINE_SCENES"',
+        lacks=_scenes,
+        minutes=8,
+    ),
     Measurement("radiometry", "The radiometry of a line, beside copying it", "python bench/radiometry.py"),
     Measurement("wire", "Receiving a line over TCP", "python bench/wire.py"),
     Measurement(
@@ -188,6 +195,23 @@ MEASUREMENTS = (
         before=("make wheels",),
         lacks=_debian,
         minutes=20,
+    ),
+    Measurement(
+        "stopwatch",
+        "From a clean minimal Debian to a map of a scene of one's own, by the documentation alone",
+        'python tools/stopwatch.py "$HYPERLINE_SCENES/hysu"',
+        before=("make wheels",),
+        lacks=lambda: _debian() or _scenes(),
+        minutes=12,
+    ),
+    Measurement(
+        "adapt",
+        "What adaptation learns and what it forgets, over ten seeds",
+        "OMP_NUM_THREADS=1 python bench/adapt.py --out docs/results/adapt.md "
+        '--scene "$HYPERLINE_SCENES/indian_pines/indian_pines.npz"',
+        lacks=_scenes,
+        minutes=40,
+        page="adapt.md",
     ),
     Measurement(
         "kills",

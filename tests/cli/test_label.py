@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +14,13 @@ from hyperline.errors import InputError
 rasterio = pytest.importorskip("rasterio", reason="needs rasterio, of hyperline[geo]")
 pytest.importorskip("pyogrio", reason="needs pyogrio, of hyperline[geo]")
 
-from rasterio.features import shapes as outlines  # noqa: E402
-
 from hyperline.scenes import read_georeference, read_scene, read_truth  # noqa: E402
+from hyperline.scenes.georeference import Georeference  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+_SPEC = importlib.util.spec_from_file_location("polygons", ROOT / "tools" / "polygons.py")
+polygons = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(polygons)
 
 
 @pytest.fixture(scope="module")
@@ -29,16 +35,9 @@ def drawn(tmp_path_factory):
     with rasterio.open(folder / "scene.tif", "w", **profile, transform=transform) as file:
         file.write(cube.transpose(2, 0, 1))
     names = ["wood", "grass", "asphalt"]
-    features = [
-        {
-            "type": "Feature",
-            "properties": {"material": names[int(number) - 1]},
-            "geometry": rasterio.warp.transform_geom("EPSG:32632", "EPSG:4326", outline, precision=12),
-        }
-        for outline, number in outlines(truth, truth > 0, transform=transform)
-    ]
+    outlined = polygons.polygons(truth, names, Georeference("EPSG:32632", transform))
     path = folder / "fields.geojson"
-    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    path.write_text(json.dumps(outlined))
     return folder / "scene.tif", path, truth, names
 
 

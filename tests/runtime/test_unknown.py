@@ -102,6 +102,7 @@ def test_the_map_names_the_unknown_after_the_models_classes_in_grey(told: Bundle
 
 
 def test_the_report_shows_the_unknown_and_judges_the_models_classes(told: Bundle, scene: Scene, tmp_path: Path) -> None:
+    pytest.importorskip("PIL", reason="needs pillow, of hyperline[report]")
     _, labels = flown(told, replace(scene, labels=None), tmp_path / "run", unknown=0.5)
     truth = tmp_path / "truth.npy"
     np.save(truth, scene.labels)
