@@ -116,12 +116,14 @@ def _circumstances(words: Sequence[str], protocols: Sequence[Protocol], machine:
 
 
 def _write_page(page: Path, report: str, pictures: Sequence[Path]) -> None:
-    """Write the report as a page of the documentation, its pictures beside it."""
+    """Write the report as a page of the documentation, its pictures beside it and named after it."""
     from hyperline.disk import disk_errors, replace_file
 
     with disk_errors(page.parent):
         page.parent.mkdir(parents=True, exist_ok=True)
+    shown = ""
     for picture in pictures:
-        replace_file(page.parent / picture.name, picture.read_bytes())
-    shown = "".join(f"\n![{picture.stem}]({picture.name})\n" for picture in pictures)
+        name = f"{page.stem}{picture.stem.removeprefix('accuracy')}"
+        replace_file(page.parent / f"{name}.png", picture.read_bytes())
+        shown += f"\n![{name}]({name}.png)\n"
     replace_file(page, (report + shown).encode())

@@ -312,8 +312,8 @@ def test_a_scene_that_is_not_there_is_said_and_the_others_are_measured(protocol_
     assert "1 experiments were skipped" in str(ended.exception)
     page = (tmp_path / "docs" / "page.md").read_text()
     assert "Not measured:" in page and "missing.npz is not there" in page
-    assert "## A try" in page and "## Another" not in page and "![accuracy](accuracy.png)" in page
-    assert (tmp_path / "docs" / "accuracy.png").stat().st_size > 5000
+    assert "## A try" in page and "## Another" not in page and "![page](page.png)" in page
+    assert (tmp_path / "docs" / "page.png").stat().st_size > 5000
     alone = CliRunner().invoke(hyperline, ["benchmark", str(tmp_path / "other.toml"), "--out", str(tmp_path / "none")])
     assert "no experiment can be measured" in str(alone.exception) and not (tmp_path / "none").exists()
 
