@@ -63,11 +63,11 @@ def read_lines(scene: Scene, card: Card) -> Lines:
         InputError: other bands, wavelengths, units or classes than the model's, fewer than 64 lines, or next to
             nothing in them but dark, saturated or invalid pixels; the message holds the number that matters.
     """
-    require_units(scene, scene.units, card.training)
+    require_units(scene, scene.units, card.provenance)
     scene = fit_scene(scene, match_bands(scene, card.name, card.bands, card.wavelengths_nm, card.selection))
     if fault := class_fault(scene, card.class_names):
         raise InputError(f"{fault}; give labels in the model's numbering, or none")
-    truth, _ = held_out(scene, card.training)
+    truth, _ = held_out(scene, card.provenance)
     highest = int(truth.max()) if truth is not None else 0
     require_match(_SceneSpectra(scene.name, scene.bands, scene.wavelengths_nm, highest), card)
     if scene.lines < MIN_LINES:

@@ -62,7 +62,6 @@ class ClassSpectra:
     def as_dict(self) -> dict[str, Any]:
         """Return what ``spectra.json`` holds: every class that was seen, in the units of the model's lines."""
         card = self._card
-        scene = card.training.get("scene")
         classes = []
         for index in np.flatnonzero(self._pixels):
             off = self._sums[index] / self._pixels[index]
@@ -78,6 +77,6 @@ class ClassSpectra:
             )
         return {
             "wavelengths_nm": None if card.wavelengths_nm is None else list(card.wavelengths_nm),
-            "units": scene.get("units") if isinstance(scene, dict) else None,
+            "units": card.provenance.get("scene", {}).get("units"),
             "classes": classes,
         }

@@ -80,14 +80,7 @@ def calibrate_bundle(
         HyperlineError: no model keeps the budget; the bundle is as it was.
     """
     path = Path(path)
-    bundle = read_bundle(path)
-    if (qat > 0) != (run is not None):
-        raise InputError("--qat EPOCHS and --run RUN go together: fine-tuning starts from the trained network")
-    folder = path.parent if report is None else Path(report)
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder; make it, or choose another with --report DIR")
-    require("onnx", "calibrate")
-    require("matplotlib", "calibrate")
+    bundle, folder = read_asked(path, qat, run, report)
     from hyperline.calibration.calibrate import BUDGETS, Settings, calibrate
     from hyperline.calibration.lines import read_lines
     from hyperline.calibration.report import write_report
@@ -105,9 +98,9 @@ def calibrate_bundle(
     )
     lines = read_lines(scene, bundle.card)
     for warning in lines.warnings:
-        warn(f"warning: {lines.name}: {warning}")
+        warn(f"{lines.name}: {warning}")
     if not lines.truth.any():
-        warn(f"note: {lines.name} has no labels to judge by: every label that changes counts as lost")
+        warn(f"{lines.name} has no labels to judge by: every label that changes counts as lost")
     settings = Settings(
         precision=precision,
         budget=allowed,
@@ -128,6 +121,28 @@ def calibrate_bundle(
     text = json.dumps(variant.report, sort_keys=True)
     unsigned = add_members(path, {MODELS[precision]: variant.model, f"calibration/{precision}.json": text.encode()})
     return Calibrated(variant.report, files, unsigned)
+
+
+def read_asked(
+    path: Path, qat: int = 0, run: Path | str | None = None, report: Path | str | None = None
+) -> tuple[Bundle, Path]:
+    """Refuse what cannot be done, before any line is read; arguments as for `calibrate_bundle`.
+
+    Returns:
+        The bundle, and the folder of the report.
+
+    Raises:
+        InputError: bundle or options cannot be used, or something of the extra is not installed.
+    """
+    bundle = read_bundle(path)
+    if (qat > 0) != (run is not None):
+        raise InputError("--qat EPOCHS and --run RUN go together: fine-tuning starts from the trained network")
+    folder = path.parent if report is None else Path(report)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; make it, or choose another with --report DIR")
+    require("onnx", "calibrate")
+    require("matplotlib", "calibrate")
+    return bundle, folder
 
 
 def _fine_tune(run_dir: Path, bundle: Bundle, epochs: int, seed: int, threads: int) -> FineTune:

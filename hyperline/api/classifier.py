@@ -124,7 +124,7 @@ class Classifier:
         correction, card = self.correction, self.card
         if correction is not None:
             correction.require_fit(scene.name, scene.samples, scene.bands, scene.scale, scene.wavelengths_nm)
-        require_units(scene, correction.units if correction else scene.units, card.training)
+        require_units(scene, correction.units if correction else scene.units, card.provenance)
         resampling = require_match(source, card, correction)
         labels: list[NDArray[np.uint8]] = []
         confidence: list[NDArray[np.float32]] = []

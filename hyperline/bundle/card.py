@@ -222,6 +222,13 @@ class Card(Document):
         values: dict[str, Any] = handler(self)
         return {name: value for name, value in values.items() if name not in _LATER or value is not None}
 
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """`training` where it has the form of a run's record; empty where it is something else, as it may be."""
+        forms = {"scene": dict, "split": dict, "adapted": dict, "strips": list}
+        known = all(isinstance(self.training.get(name, form()), form) for name, form in forms.items())
+        return self.training if known else {}
+
     def state_bytes(self, samples: int) -> int:
         """Return the bytes of all carried state, float32, for a multiple of ``sample_multiple`` samples."""
         shapes = (state.shape_for(samples, self.sample_multiple) for state in self.states)

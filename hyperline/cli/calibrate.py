@@ -86,11 +86,10 @@ def calibrate(
     right and the new model has not count as lost, whatever it mends elsewhere. An interrupted search goes on where
     it was.
     """
-    from hyperline.api.calibration import calibrate_bundle
-    from hyperline.bundle import read_bundle
+    from hyperline.api.calibration import calibrate_bundle, read_asked
 
     console = stderr()
-    read_bundle(bundle_file)  # a bundle that is none is said before the lines are read
+    read_asked(bundle_file, qat, run_dir, report)  # before the lines are, which may take a while
     scene = read_noted(scene_spec, labels, console, radiometry)
     with console.status("calibrating") as status:
         made = calibrate_bundle(
@@ -109,7 +108,7 @@ def calibrate(
             samples=samples,
             threads=threads,
             on_step=lambda what: status.update(f"calibrating: {what}"),
-            on_warning=console.print,
+            on_warning=lambda text: console.print(f"warning: {text}"),
         )
     if made.unsigned:
         console.print(f"{bundle_file} was signed; it has changed, sign it again: hyperline sign {bundle_file}")

@@ -63,7 +63,7 @@ def demo(out: Path, scene_spec: str, epochs: int | None, seed: int, rate: float,
     bundle = read_bundle(bundle_file)
     click.echo(f"2  export   blocks of {bundle.card.block_lines} lines; wrote {bundle_file}")
 
-    truth, _ = held_out(scene, bundle.card.training)
+    truth, _ = held_out(scene, bundle.card.provenance)
     # the strip is scored on pixels that the network was not trained on; the picture shows all the truth
     source = SceneSource(replace(scene, labels=truth), rate)
     with progress_bar(console) as progress:

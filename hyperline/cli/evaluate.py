@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import Console
 
+    from hyperline.api.classifier import Classifier
     from hyperline.scenes import Scene
 
 
@@ -51,6 +52,7 @@ def evaluate(
     On the scene it was trained on, only pixels that it was not trained on count. With --against, two models of a
     bundle are compared: the change is from that one to this.
     """
+    from hyperline.api.classifier import open_bundle
     from hyperline.classes import class_fault, renumbered
     from hyperline.errors import InputError
     from hyperline.match import require_units
@@ -70,9 +72,12 @@ def evaluate(
             raise InputError(
                 f"--block-lines is for a run; {model.name} was exported with its own, export the run again"
             )
-        class_map, confidence, facts = _of_bundle(model, scene, engine, precision, threads, console)
+        classifier = open_bundle(model, engine=engine, precision=precision, threads=threads)
         if against is not None:
-            other, _, _ = _of_bundle(model, scene, engine, against, threads, console)
+            classifier.bundle.model(against)  # refused before the scene is classified
+        class_map, confidence, facts = _of_bundle(classifier, scene, console)
+        if against is not None:
+            other, _, _ = _of_bundle(replace(classifier, precision=against), scene, console)
     training, resampling = facts.pop("training"), facts.pop("resampling")
     require_units(scene, scene.units, training)
     if resampling is not None:
@@ -145,11 +150,8 @@ def _of_run(
 
 
 def _of_bundle(
-    path: Path, scene: Scene, engine: str, precision: str, threads: int | None, console: Console
+    classifier: Classifier, scene: Scene, console: Console
 ) -> tuple[NDArray[np.uint8], NDArray[np.floating], dict[str, Any]]:
-    from hyperline.api.classifier import open_bundle
-
-    classifier = open_bundle(path, engine=engine, precision=precision, threads=threads)
     with progress_bar(console) as progress:
         task = progress.add_task(f"lines of {scene.name}", total=scene.lines)
         found = classifier.classify(scene, lambda lines: progress.update(task, completed=lines))
@@ -160,9 +162,9 @@ def _of_bundle(
         {
             "resampling": found.resampling,
             "block_lines": card.block_lines,
-            "engine": engine,
-            "precision": precision,
-            "training": card.training,
+            "engine": classifier.engine,
+            "precision": classifier.precision,
+            "training": card.provenance,
             "class_names": card.class_names,
         },
     )

@@ -200,14 +200,14 @@ def run(
         if correction is not None:
             correction.require_fit(scene.name, scene.samples, scene.bands, scene.scale, scene.wavelengths_nm)
         # Raw lines taken for corrected ones have the wrong bands too; and all this before a word about labels.
-        require_units(scene, correction.units if correction else scene.units, bundle.card.training)
+        require_units(scene, correction.units if correction else scene.units, bundle.card.provenance)
         resampling = require_match(replace(source, scene=replace(scene, labels=None)), bundle.card, correction)
         scene = _comparable(scene, bundle, labels is not None, console)
         # The training scene is known by its corrected values.
         judged = correct_scene(scene, correction) if correction and scene.labels is not None else scene
         if resampling is not None and resampling.weights is None:  # nor is the training scene its other bands
             judged = fit_scene(judged, resampling)
-        truth, own = held_out(judged, bundle.card.training)
+        truth, own = held_out(judged, bundle.card.provenance)
         if truth is not None and correction:
             truth = np.repeat(truth, correction.bin_samples, axis=1)  # as wide as the raw lines, to be binned with them
         source = replace(source, scene=replace(scene, labels=truth))

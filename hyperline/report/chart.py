@@ -79,7 +79,7 @@ def logarithmic(low: float, high: float, label: str = "", write: Callable[[float
 
 def _writer(extent: float) -> Callable[[float], str]:
     digits = max(0, 1 - math.floor(math.log10(extent))) if extent > 0 else 0
-    return lambda value: f"{value:,.{min(digits, 6)}f}".rstrip("0").rstrip(".") if digits else f"{value:,.0f}"
+    return lambda value: f"{value:,.{digits}f}".rstrip("0").rstrip(".") if digits else f"{value:,.0f}"
 
 
 def _round_values(low: float, high: float, most: int, least: float) -> list[float]:

@@ -240,7 +240,7 @@ def _training_split(labels: NDArray[np.uint8], bundle: Bundle | None) -> Split |
     if bundle is None:
         return None
     try:
-        return recorded_split(labels, bundle.card.training)
+        return recorded_split(labels, bundle.card.provenance)
     except InputError:  # labels of which no such split can be drawn, or a model that knows none
         return None
 

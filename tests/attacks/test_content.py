@@ -44,7 +44,7 @@ def test_a_manifest_that_lies_is_refused(members, manifest, refused):
         ({"members": {k: v for k, v in records.items() if k != "card.json"}}, "'card.json', which its"),
         ({"members": []}, "members: "),
         ({"format": 2}, "has format version 2; this hyperline reads version 1"),
-        ({"format": True}, "manifest.json spells a value otherwise"),
+        ({"format": True}, "manifest.json spells a value otherwise|format: Input should be 1"),  # as pydantic sees it
         ({"format": None}, "format: "),
         ({"\x1b[2J": 1}, r"\\x1b\[2J: Extra inputs"),
         ({"self": 1}, "self: Extra inputs"),

@@ -163,3 +163,10 @@ def test_free_form_provenance_survives_json_exactly(training):
     again = Card.from_json(text, "card.json")
     assert again == card
     assert again.to_json() == text
+
+
+@pytest.mark.parametrize("training", [{"scene": "made up"}, {"split": 3}, {"strips": {}}, {"adapted": None}])
+def test_provenance_that_is_no_record_of_a_run_counts_as_none(tiny_card, training):
+    record = {"scene": {"units": "reflectance"}, "seed": 0}
+    assert tiny_card.model_copy(update={"training": record}).provenance == record
+    assert tiny_card.model_copy(update={"training": record | training}).provenance == {}

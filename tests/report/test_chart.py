@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hyperline.report.chart import SIDE, Axis, area, bars, line, linear, logarithmic
@@ -14,6 +14,7 @@ _VALUES = st.floats(-1e9, 1e9, allow_nan=False).filter(lambda value: value == 0 
 
 
 @given(st.lists(_VALUES, min_size=1, max_size=20), st.booleans())
+@example([2.0**-23], True)
 def test_an_axis_holds_its_values_and_a_few_round_ticks(values: list[float], zero: bool) -> None:
     axis = linear(values, zero=zero)
     assert axis.low <= min(values) and axis.high >= max(values)

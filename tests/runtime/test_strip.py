@@ -233,8 +233,13 @@ def test_a_second_interruption_stops_at_once_and_still_accounts_for_every_line(
                     time.sleep(0.3)
                 yield line
 
-    with pytest.raises(KeyboardInterrupt):
-        run_strip(bundle, Impatient(scene), tmp_path, threads=1)
+    # Tests that a shell runs in the background inherit a Ctrl-C that is ignored.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_strip(bundle, Impatient(scene), tmp_path, threads=1)
+    finally:
+        signal.signal(signal.SIGINT, inherited)
     written = json.loads((tmp_path / "summary.json").read_text())
     assert written["received"] - 4 == written["dropped"] in (1, 2)  # with the line that was on its way, or without
     assert written["classified"] == 4
