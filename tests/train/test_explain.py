@@ -75,7 +75,7 @@ def test_relevance_and_biases_add_up_to_the_logit(
     made = explained(strip, line, sample, index)
     assert made.score == pytest.approx(strip.logits[line, sample, index].item())
     assert made.carried == 0
-    assert abs(made.biases) > 1e-3
+    assert made.biases != 0  # how large is chance: now and then they nearly cancel
     assert adds_up(made)
 
 
