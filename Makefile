@@ -8,7 +8,7 @@ NATIVE_SOURCES := $(wildcard plugins/include/hyperline/*.h plugins/*/CMakeLists.
 
 CPP := $(wildcard plugins/include/hyperline/*.h $(foreach end,h cpp cu cuh,plugins/*/*.$(end) tests/*/*.$(end)))
 
-.PHONY: install gige demo docs doc-commands sbom test test-lowest lint flight format native-asan native-aarch64 native-cuda wheels wheels-again prove-arm64 prove-debian stopwatch results accuracy accuracy-slice clean
+.PHONY: install gige demo docs doc-commands sbom test pytest test-lowest lint flight format native-asan native-aarch64 native-cuda wheels wheels-again prove-arm64 prove-debian stopwatch results accuracy accuracy-slice clean
 
 install: $(STAMP)
 
@@ -57,7 +57,9 @@ $(TENSORRT_RTX): | $(STAMP)
 		tensorrt-rtx-cu13-libs==1.7.1.116 tensorrt-rtx-cu13-bindings==1.7.1.116
 	touch $@
 
-test: lint
+test: lint pytest
+
+pytest: $(STAMP)
 	$(BIN)/pytest -n auto
 
 # The documentation site, into build/site; every warning is an error, and nothing is loaded from a network.
@@ -92,7 +94,7 @@ $(WHEELS): $(shell git ls-files hyperline train export runtime plugins calibrati
 	$(BIN)/python tools/wheels.py
 	touch $@
 
-wheels-again: $(STAMP)
+wheels-again: $(WHEELS)
 	$(BIN)/python tools/wheels.py --again
 
 # The wheel on an emulated 64-bit ARM, beside this machine (needs root; what else, it says), into docs/results/arm64.txt.
