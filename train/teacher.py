@@ -1,44 +1,125 @@
 """What shallow classifiers say of every pixel of the training strips: a teacher for the pixels that nobody labelled.
 
 Few labels leave a network much freedom, and what it makes of it depends on its draws. Shallow classifiers have less:
-which of them suits a scene, its spectra alone or its surroundings too, a cross-validation on the training labels tells
-well enough. Their opinions, weighted by it, are a part of what a network is asked for on unlabelled pixels, so that it
+which of them suits a scene, its spectra alone or its surroundings too, labels that they were not trained on tell well
+enough. Their opinions, weighted by it, are a part of what a network is asked for on unlabelled pixels, so that it
 starts from the best of them and has its own reasons to differ (bench/tuning.md). This is distillation (Hinton et al.,
 arXiv 1503.02531) from models that need no deployment: they look past the block, at the whole strip.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperline.scenes import Scene
-from hyperline.train.baselines import Baseline, fit_baseline
-from hyperline.train.baselines.shallow import ShallowClassifier
+from hyperline.scenes import Scene, valid_pixels
+from hyperline.train.baselines.features import GaussianScales, Spectra, fit_spectra
+from hyperline.train.baselines.shallow import make_classifier
+from hyperline.train.first_layer import choose_map, scaled
 from hyperline.train.held_out import held_out_accuracy
+from hyperline.train.propagation import propagate
+from hyperline.train.walk import Walk, walk_between, walk_within_fields
 
-TEACHERS: tuple[Baseline, ...] = ("svm-spectra", "svm-mnf", "lda-mnf")
-# A classifier that is so much more accurate on held-out labels has e times the say.
+_COMPONENTS = 30
+# The strongest components say which pixels are alike; weaker ones hold more noise than fields.
+_GUIDING_COMPONENTS = 10
+# Chances to end of the walks whose means are features: from a pixel's neighbours to its whole field.
+_ENDS = (0.3, 0.1, 0.03, 0.01, 0.003)
+# And of those that carry opinions, the longest first; and the parts of the labels that say how long they may be.
+_CARRYING_ENDS = (0.003, 0.03, 0.3)
+_FOLDS = 3
+# A classifier that is so much more accurate on labels that it was not trained on has e times the say.
 _ACCURACY_STEP = 1 / 30
 # Turns the scores of support vectors, which lie about 1 apart, into probabilities.
 _SHARPNESS = 2.0
 # Features of larger strips do not fit the memory of a small machine.
 _MOST_PIXELS = 2**20
+_PIXELS_AT_ONCE = 2**16
+
+Strips = Sequence[tuple[Scene, NDArray[np.uint8]]]
+# What a classifier may see, by name: (pixel, feature).
+_Views = dict[str, NDArray[np.floating]]
 
 
-def shallow_opinions(
-    strips: Sequence[tuple[Scene, NDArray[np.uint8]]], classes: int, seed: int
-) -> list[NDArray[np.float32] | None]:
+@dataclass(frozen=True)
+class _Teacher:
+    """A trained classifier.
+
+    Attributes:
+        view: what it sees.
+        kind: of `make_classifier`.
+        model: scikit-learn's.
+        accuracy: on labels that it was not trained on.
+    """
+
+    view: str
+    kind: str
+    model: Any
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class _Lessons:
+    """The labels of all strips, and what is seen of their pixels.
+
+    Attributes:
+        strips: those with labels.
+        features: by view, (label, feature), strip by strip in line order.
+        classes: (label,) class ids.
+    """
+
+    strips: Strips
+    features: dict[str, NDArray[np.float64]]
+    classes: NDArray[np.uint8]
+
+
+class _Eyes:
+    """What there is to see of a strip: spectra, noise-whitened components, and their means around each pixel.
+
+    That of the last strip is kept, since mostly there is but one.
+    """
+
+    def __init__(self, strips: Strips) -> None:
+        self._spectra = fit_spectra([scene for scene, _ in strips])
+        self._mnf = choose_map(strips, _COMPONENTS)
+        self._last: tuple[Scene, _Views, Walk] | None = None
+
+    def look(self, scene: Scene) -> tuple[_Views, Walk]:
+        """Return the views of a strip, and the walk within its fields."""
+        if self._last is None or self._last[0] is not scene:
+            self._last = (scene, *self._look(scene))
+        return self._last[1:]
+
+    def _look(self, scene: Scene) -> tuple[_Views, Walk]:
+        valid = valid_pixels(np.asarray(scene.cube), scene.nodata)
+        measured = Spectra(self._mnf.mean)(scene)
+        guide = (measured - self._mnf.mean) @ scaled(self._mnf)[:, :_GUIDING_COMPONENTS]
+        near = walk_between(guide, valid)
+        within = walk_within_fields(guide, valid, near)
+        components = self._mnf(measured)
+        around = GaussianScales(self._mnf, None)(scene).astype(np.float32)
+        views: _Views = {"spectra": self._spectra(scene).reshape(-1, scene.bands)}
+        for name, walk in (("neighbours", near), ("fields", within)):
+            means = (walk.mean_at_end(components, end).astype(np.float32) for end in _ENDS)
+            both = np.concatenate([around, *means], axis=-1)
+            views[name] = both.reshape(-1, both.shape[-1])
+        return views, within
+
+
+def shallow_opinions(strips: Strips, classes: int, seed: int, carry: bool = True) -> list[NDArray[np.float32] | None]:
     """Train shallow classifiers and mix what they say of every pixel.
 
     Args:
         strips: scenes, each with its training labels, (line, sample) class ids, 0 elsewhere.
         classes: number of them.
         seed: of their draws, where they have any.
+        carry: carry what they say along each strip, to pixels that look alike (train/propagation.py), as far as
+            held-out labels do not suffer by it.
 
     Returns:
         (line, sample, class) probabilities for each strip; None for one of more than a million pixels, and for all
@@ -47,51 +128,134 @@ def shallow_opinions(
     Raises:
         InputError: a scene is too small for its bands, or no valid pixel trains.
     """
-    small = [(scene, labels) for scene, labels in strips if scene.lines * scene.samples <= _MOST_PIXELS]
+    small = [
+        (scene, np.where(valid_pixels(np.asarray(scene.cube), scene.nodata), labels, 0).astype(np.uint8))
+        for scene, labels in strips
+        if scene.lines * scene.samples <= _MOST_PIXELS
+    ]
     taught = {one for _, labels in small for one in np.unique(labels[labels > 0])}
     if len(taught) < 2:  # nothing to tell apart
         return [None for _ in strips]
-    fitted = [fit_baseline(name, small, classes, None, seed).classifier for name in _able(small)]
-    weights = np.array([_weight(one, small) for one in fitted])  # type: ignore[arg-type]
+    eyes = _Eyes(small)
+    lessons = _lessons(small, eyes)
+    teachers = [_teach(lessons, view, kind, seed) for view, kind in _kinds(lessons.classes)]
+    weights = np.exp([one.accuracy / _ACCURACY_STEP for one in teachers])
     weights /= weights.sum()
+    end = _longest_walk(lessons, eyes, max(teachers, key=lambda one: one.accuracy), classes, seed) if carry else None
     opinions: list[NDArray[np.float32] | None] = []
+    remaining = iter(small)
     for scene, _ in strips:
         if scene.lines * scene.samples > _MOST_PIXELS:
             opinions.append(None)
             continue
-        said = [_probabilities(one, scene, classes) for one in fitted]  # type: ignore[arg-type]
-        opinions.append(np.tensordot(weights.astype(np.float32), np.stack(said), 1))
+        _, labels = next(remaining)
+        views, walk = eyes.look(scene)
+        said = np.zeros((labels.size, classes), np.float32)
+        for weight, one in zip(weights, teachers, strict=True):
+            said += np.float32(weight) * _probabilities(one.model, views[one.view], classes)
+        opinion = said.reshape(*labels.shape, classes)
+        opinions.append(opinion if end is None else propagate(opinion, walk, labels, end))
     return opinions
 
 
-def _able(strips: Sequence[tuple[Scene, NDArray[np.uint8]]]) -> list[Baseline]:
-    """Leave out what so few labels cannot train: a discriminant needs more labels than classes, in every fold too."""
-    counts = np.bincount(np.concatenate([labels[labels > 0] for _, labels in strips]))
-    shared = counts[counts > 1]
-    enough = shared.sum() > 2 * len(shared)
-    return [name for name in TEACHERS if enough or not name.startswith("lda")]
-
-
-def _weight(fitted: ShallowClassifier, strips: Sequence[tuple[Scene, NDArray[np.uint8]]]) -> float:
+def _lessons(strips: Strips, eyes: _Eyes) -> _Lessons:
     labelled = [(scene, labels) for scene, labels in strips if labels.any()]
-    seen = np.concatenate([fitted.features(scene)[labels > 0] for scene, labels in labelled])
-    classes = np.concatenate([labels[labels > 0] for _, labels in labelled])
-    return math.exp(held_out_accuracy(fitted.model, seen, classes) / _ACCURACY_STEP)
+    views = [{name: one[labels.ravel() > 0] for name, one in eyes.look(scene)[0].items()} for scene, labels in labelled]
+    features = {name: np.concatenate([one[name] for one in views]).astype(np.float64) for name in views[0]}
+    return _Lessons(labelled, features, np.concatenate([labels[labels > 0] for _, labels in labelled]))
 
 
-def _probabilities(fitted: ShallowClassifier, scene: Scene, classes: int) -> NDArray[np.float32]:
-    """Return (line, sample, class); of support vectors the softmax of their scores."""
-    seen = fitted.features(scene)
-    model: Any = fitted.model
-    flat = seen.reshape(-1, seen.shape[-1])
-    if hasattr(model, "predict_proba"):
-        said = model.predict_proba(flat)
-    else:
-        scores = model.decision_function(flat)
-        if scores.ndim == 1:  # of two classes: how much the second is ahead
-            scores = np.stack([-scores, scores], axis=-1)
-        odds = np.exp(_SHARPNESS * (scores - scores.max(-1, keepdims=True)))
-        said = odds / odds.sum(-1, keepdims=True)
-    probabilities = np.zeros((len(flat), classes), np.float32)
-    probabilities[:, model.classes_ - 1] = said  # a class that no pixel trains has no column
-    return probabilities.reshape(*seen.shape[:2], classes)
+def _kinds(classes: NDArray[np.uint8]) -> Iterator[tuple[str, str]]:
+    """Give view and kind of each teacher, less those that so few labels cannot train."""
+    counts = np.bincount(classes)
+    shared = counts[counts > 1]
+    yield "spectra", "svm"
+    for view in ("neighbours", "fields"):
+        yield view, "svm"
+        yield view, "forest"
+        if shared.sum() > 2 * len(shared):  # a discriminant needs more labels than classes, in every fold too
+            yield view, "lda"
+
+
+def _teach(lessons: _Lessons, view: str, kind: str, seed: int) -> _Teacher:
+    features, classes = lessons.features[view], lessons.classes
+    model = make_classifier(kind, seed)
+    if kind == "forest":  # each tree leaves labels out as it is trained: no folds are needed
+        model.set_params(randomforestclassifier__oob_score=True)
+        return _Teacher(view, kind, _fitted(model, features, classes), float(model[-1].oob_score_))
+    accuracy = held_out_accuracy(model, features, classes)
+    return _Teacher(view, kind, _fitted(model, features, classes), accuracy)
+
+
+def _fitted(model: Any, features: NDArray[np.floating], classes: NDArray[np.uint8]) -> Any:
+    with warnings.catch_warnings():
+        # a class of one label has no covariance but the shrinkage target
+        warnings.filterwarnings("ignore", "Only one sample available", UserWarning)
+        return model.fit(features, classes)
+
+
+def _longest_walk(lessons: _Lessons, eyes: _Eyes, best: _Teacher, classes: int, seed: int) -> float | None:
+    """Find how far opinions may be carried: as far as held-out labels do not suffer.
+
+    Where neighbours are of different materials, a walk averages away what tells them apart. The best teacher is trained
+    without a part of the labels at a time; carrying what it says may not turn more of them wrong than right.
+
+    Returns:
+        The chance to end; None where every walk does harm.
+    """
+    folds = _folds(lessons.classes, seed)
+    models = [
+        _fitted(make_classifier(best.kind, seed), lessons.features[best.view][folds != fold], left)
+        for fold in range(_FOLDS)
+        if len(np.unique(left := lessons.classes[folds != fold])) > 1
+    ]
+    if len(models) < _FOLDS:  # too few labels to ask
+        return _CARRYING_ENDS[0]
+    worse, better = np.zeros(len(_CARRYING_ENDS)), np.zeros(len(_CARRYING_ENDS))
+    first = 0
+    for scene, labels in lessons.strips:
+        views, walk = eyes.look(scene)
+        fold_of = np.full(labels.shape, -1, np.intp)
+        fold_of[labels > 0] = folds[first : first + np.count_nonzero(labels)]
+        first += int(np.count_nonzero(labels))
+        for fold, model in enumerate(models):
+            held = fold_of == fold
+            if not held.any():
+                continue
+            said = _probabilities(model, views[best.view], classes).reshape(*labels.shape, classes)
+            was_right = said[held].argmax(-1) + 1 == labels[held]
+            for place, end in enumerate(_CARRYING_ENDS):
+                carried = propagate(said, walk, np.where(held, 0, labels), end)
+                is_right = carried[held].argmax(-1) + 1 == labels[held]
+                worse[place] += np.count_nonzero(was_right & ~is_right)
+                better[place] += np.count_nonzero(~was_right & is_right)
+    harmless = worse <= better
+    return _CARRYING_ENDS[int(np.argmax(harmless))] if harmless.any() else None
+
+
+def _folds(classes: NDArray[np.uint8], seed: int) -> NDArray[np.intp]:
+    """Divide labels into as many parts, every class evenly."""
+    rng = np.random.default_rng(seed)
+    folds = np.zeros(len(classes), np.intp)
+    for one in np.unique(classes):
+        places = rng.permutation(np.flatnonzero(classes == one))
+        folds[places] = np.arange(len(places)) % _FOLDS
+    return folds
+
+
+def _probabilities(model: Any, features: NDArray[np.floating], classes: int) -> NDArray[np.float32]:
+    """Return (pixel, class); of support vectors the softmax of their scores."""
+    probabilities = np.zeros((len(features), classes), np.float32)
+    for start in range(0, len(features), _PIXELS_AT_ONCE):
+        some = features[start : start + _PIXELS_AT_ONCE].astype(np.float64)
+        if hasattr(model, "predict_proba"):
+            said = model.predict_proba(some)
+        else:
+            scores = model.decision_function(some)
+            if scores.ndim == 1:  # of two classes: how much the second is ahead
+                scores = np.stack([-scores, scores], axis=-1)
+            odds = np.exp(_SHARPNESS * (scores - scores.max(-1, keepdims=True)))
+            said = odds / odds.sum(-1, keepdims=True)
+        # a class that no pixel trains has no column
+        probabilities[start : start + _PIXELS_AT_ONCE, model.classes_ - 1] = said
+    return probabilities

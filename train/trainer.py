@@ -22,7 +22,6 @@ from hyperline.errors import HyperlineError, InputError
 from hyperline.scenes import Scene, valid_pixels
 from hyperline.train.models import make_network
 from hyperline.train.network import MULTIPLE, Network, NetworkConfig, check_block_lines, pad_to_multiple
-from hyperline.train.propagation import propagate
 from hyperline.train.teacher import shallow_opinions
 from hyperline.train.ugcl import UgclVariant, balance_loss, scale_losses
 
@@ -30,9 +29,6 @@ BlockLines = Literal["dynamic", "full"] | int
 # Dynamic block training draws from these, as streaming speech recognisers do; 0 is the whole scene. Blocks of 8,
 # the default on board, come twice: that halved what they lose against the whole scene (bench/tuning.md).
 DYNAMIC_BLOCK_LINES = (8, 8, 16, 0)
-
-# The strongest components of the first layer say which pixels look alike; weaker ones hold more noise than fields.
-_GUIDING_COMPONENTS = 10
 
 # Training strips, each with the labels that train: (line, sample) class ids, 0 elsewhere.
 Strips = Sequence[tuple[Scene, NDArray[np.uint8]]]
@@ -165,18 +161,7 @@ def _opinions(network: Network, strips: Strips, config: TrainConfig) -> Opinions
     """Ask the shallow classifiers, where they have a say."""
     if not config.consistency or not config.shallow:
         return [None for _ in strips]
-    opinions = shallow_opinions(strips, network.config.classes, config.seed)
-    if not config.propagate:
-        return opinions
-    carried: list[NDArray[np.float32] | None] = []
-    for (scene, labels), opinion in zip(strips, opinions, strict=True):
-        if opinion is None:
-            carried.append(None)
-            continue
-        lines, valid, target = _cut(scene, labels, (slice(None), slice(None)))
-        components = network.components(lines)[..., :_GUIDING_COMPONENTS].numpy()
-        carried.append(propagate(opinion, components, target.numpy(), valid.numpy()))
-    return carried
+    return shallow_opinions(strips, network.config.classes, config.seed, config.propagate)
 
 
 def _train_epoch(

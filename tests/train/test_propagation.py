@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from hyperline.train.propagation import propagate
+from hyperline.train.walk import walk_between
 
 LINES, SAMPLES = 12, 16
+NO_LABELS = np.zeros((LINES, SAMPLES), np.uint8)
+ALL = np.ones((LINES, SAMPLES), bool)
+FLAT = walk_between(np.zeros((LINES, SAMPLES, 1)), ALL)
 
 
 def fields() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -19,32 +23,19 @@ def fields() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return truth, components, np.eye(3, dtype=np.float32)[said] * 0.8 + 0.2 / 3
 
 
-NO_LABELS = np.zeros((LINES, SAMPLES), np.uint8)
-ALL = np.ones((LINES, SAMPLES), bool)
-
-
 def test_single_errors_within_a_field_go_and_its_edge_stays() -> None:
     truth, components, opinions = fields()
     assert (opinions.argmax(-1) == truth).mean() < 0.85
-    carried = propagate(opinions, components, NO_LABELS, ALL)
+    carried = propagate(opinions, walk_between(components, ALL, 4.0), NO_LABELS)
     assert carried.dtype == np.float32 and np.allclose(carried.sum(-1), 1, atol=1e-5)
     assert (carried.argmax(-1) == truth).mean() > 0.98
-
-
-def test_it_is_the_solution_of_the_walk() -> None:
-    """Three pixels in a line, all alike: as many equations, solved by hand."""
-    opinions = np.array([[[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]], np.float32)
-    carried = propagate(opinions, np.zeros((1, 3, 1)), np.zeros((1, 3), np.uint8), np.ones((1, 3), bool))
-    step = 3 / 4  # two pairs of neighbours, so that the steps of three pixels add up to 3
-    walk = np.array([[step, -step, 0], [-step, 2 * step, -step], [0, -step, step]]) + 0.01 * np.eye(3)
-    assert np.allclose(carried[0], np.linalg.solve(walk, 0.01 * opinions[0]), atol=1e-5)
 
 
 def test_a_label_outweighs_the_opinions_around_it() -> None:
     opinions = np.tile(np.float32([0.6, 0.4]), (LINES, SAMPLES, 1))
     labels = NO_LABELS.copy()
     labels[5, 5] = 2
-    carried = propagate(opinions, np.zeros((LINES, SAMPLES, 1)), labels, ALL)
+    carried = propagate(opinions, FLAT, labels, end=0.01)
     assert carried[5, 5, 1] > 0.7
     assert carried[4, 5, 1] > carried[0, 15, 1] > 0.4
 
@@ -53,16 +44,9 @@ def test_pixels_without_a_measurement_keep_their_opinion_and_give_none() -> None
     _, components, opinions = fields()
     valid = ALL.copy()
     valid[:, 7:9] = False
-    components[~valid] = 1e6
-    carried = propagate(opinions, components, NO_LABELS, valid)
+    walk = walk_between(components, valid)
+    carried = propagate(opinions, walk, NO_LABELS)
     assert np.allclose(carried[~valid], opinions[~valid], atol=1e-6)
     other = opinions.copy()
     other[~valid] = [0.0, 0.0, 1.0]
-    assert np.array_equal(propagate(other, components, NO_LABELS, valid)[valid], carried[valid])
-
-
-def test_a_strip_without_neighbours_is_left_as_it_is() -> None:
-    opinions = np.full((1, 1, 2), 0.5, np.float32)
-    assert np.array_equal(
-        propagate(opinions, np.zeros((1, 1, 3)), np.zeros((1, 1), np.uint8), np.ones((1, 1), bool)), opinions
-    )
+    assert np.array_equal(propagate(other, walk, NO_LABELS)[valid], carried[valid])

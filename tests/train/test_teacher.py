@@ -31,15 +31,27 @@ def test_opinions_are_probabilities_and_mostly_right() -> None:
     assert (said.argmax(-1) + 1 == scene.labels)[known].mean() > 0.95
 
 
-def test_who_tells_held_out_labels_better_has_more_say() -> None:
+def scene_without_neighbourhoods() -> Scene:
+    """No neighbour says anything of a pixel."""
     rng = np.random.default_rng(0)
-    materials = rng.integers(3, size=(40, 40))  # no neighbour says anything of a pixel
+    materials = rng.integers(3, size=(40, 40))
     spectra = rng.uniform(100, 1000, (3, 6))
     cube = (spectra[materials] + rng.normal(0, 20, (40, 40, 6))).astype(np.float32)
-    scene = Scene("no neighbourhood", cube, (materials + 1).astype(np.uint8))
-    (said,) = shallow_opinions([(scene, labels_of(scene, 8))], 3, seed=0)
+    return Scene("no neighbourhood", cube, (materials + 1).astype(np.uint8))
+
+
+def test_who_tells_held_out_labels_better_has_more_say() -> None:
+    scene = scene_without_neighbourhoods()
+    (said,) = shallow_opinions([(scene, labels_of(scene, 8))], 3, seed=0, carry=False)
     assert said is not None
-    assert (said.argmax(-1) == materials).mean() > 0.97  # as the spectra alone have it
+    assert (said.argmax(-1) + 1 == scene.labels).mean() > 0.97  # as the spectra alone have it
+
+
+def test_opinions_stay_where_carrying_them_turns_held_out_labels_wrong() -> None:
+    scene = scene_without_neighbourhoods()
+    (said,) = shallow_opinions([(scene, labels_of(scene, 40))], 3, seed=0)
+    assert said is not None
+    assert (said.argmax(-1) + 1 == scene.labels).mean() > 0.97
 
 
 def test_a_strip_too_large_for_memory_has_no_opinion(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +70,7 @@ def test_a_label_or_two_of_a_class_are_enough(count: int) -> None:
     (said,) = shallow_opinions([(scene, labels_of(scene, count))], 3, seed=0)
     assert said is not None
     known = scene.labels > 0
-    assert (said.argmax(-1) + 1 == scene.labels)[known].mean() > 0.8
+    assert (said.argmax(-1) + 1 == scene.labels)[known].mean() > 0.75
 
 
 def test_labels_of_one_class_have_no_opinion() -> None:

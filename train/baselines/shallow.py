@@ -61,7 +61,7 @@ def fit_shallow(kind: str, features: Features, strips: Strips, classes: int, see
         classes: columns of the probabilities.
         seed: of the forest.
     """
-    model = make_pipeline(StandardScaler(), _classifier(kind, seed))
+    model = make_classifier(kind, seed)
     labelled = [(scene, labels) for scene, labels in strips if labels.any()]
     seen = np.concatenate([features(scene)[labels > 0] for scene, labels in labelled])
     wanted = np.concatenate([labels[labels > 0] for _, labels in labelled])
@@ -72,9 +72,12 @@ def fit_shallow(kind: str, features: Features, strips: Strips, classes: int, see
     return ShallowClassifier(features, model, classes)
 
 
-def _classifier(kind: str, seed: int) -> Any:
+def make_classifier(kind: str, seed: int) -> Any:
+    """Make an untrained classifier of scikit-learn that standardises its features; arguments as for `fit_shallow`."""
     if kind == "lda":
-        return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
-    if kind == "forest":
-        return RandomForestClassifier(n_estimators=_TREES, random_state=seed)
-    return SVC(C=100.0, gamma="scale")
+        model: Any = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
+    elif kind == "forest":
+        model = RandomForestClassifier(n_estimators=_TREES, random_state=seed)
+    else:
+        model = SVC(C=100.0, gamma="scale")
+    return make_pipeline(StandardScaler(), model)
