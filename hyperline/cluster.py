@@ -34,6 +34,7 @@ def work_through(
     work: Work,
     results: Path,
     *,
+    known: Mapping[str, dict[str, Any]] | None = None,
     scheduler: str | None = None,
     workers: int | None = None,
     on_done: OnDone | None = None,
@@ -44,6 +45,7 @@ def work_through(
         pieces: arguments of ``work`` by the name of the piece, which is the name of its result too.
         work: returns what `json.dumps` takes. It, and its arguments, must be such that another process can have them.
         results: folder for the results; made if missing.
+        known: results that came with the project, say; their pieces are not done again.
         scheduler: address of a Dask scheduler, such as ``tcp://host:8786``, whose workers have this release of
             hyperline; None starts workers here.
         workers: processes to start here, of one thread each; None for one a CPU.
@@ -60,7 +62,8 @@ def work_through(
     with disk_errors(results):
         results.mkdir(parents=True, exist_ok=True)
     with _alone(results):
-        done = {name: held for name in pieces if (held := _read(results / f"{name}.json")) is not None}
+        done = {name: held for name, held in (known or {}).items() if name in pieces}
+        done |= {name: held for name in pieces if (held := _read(results / f"{name}.json")) is not None}
         missing = [name for name in pieces if name not in done]
         if missing:
             failures = []

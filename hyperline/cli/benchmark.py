@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("protocol_files", metavar="PROTOCOL.toml...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", metavar="FOLDER", required=True, type=click.Path(path_type=Path), help="Folder for the report.")
-@click.option("--page", metavar="FILE.md", type=click.Path(path_type=Path), help="Also write report and pictures here.")
+@click.option(
+    "--page",
+    metavar="FILE.md",
+    type=click.Path(path_type=Path),
+    help="Also write report, pictures and cells here, as FILE.md, FILE.png, FILE.json; takes cells from there.",
+)
 @click.option("--scheduler", metavar="ADDRESS", help="Of a Dask scheduler, for many machines  [default: this one].")
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Processes here, of one thread each  [default: a CPU each]."
@@ -38,8 +44,8 @@ def benchmark(
     """Measure what each PROTOCOL.toml asks for: every model, every seed, offline and streamed.
 
     Writes report.md, cells.csv, accuracy.png and accuracy-speed.png to FOLDER, and a file for each cell below it. The
-    same command goes on where it was interrupted; nothing is measured twice. An experiment whose scene is missing is
-    skipped, which the report and the exit code say.
+    same command goes on where it was interrupted; nothing is measured twice, nor what an earlier page has brought. An
+    experiment whose scene is missing is skipped, which the report and the exit code say.
     """
     from hyperline.cli.benchmark_speed import measure_speed, speed_name
     from hyperline.cluster import work_through
@@ -68,7 +74,15 @@ def benchmark(
             progress.update(task, description=f"{name.rpartition('-')[0]}: OA {100 * result['streamed']['oa']:.1f} %")
 
         pieces = {name: (cell,) for name, cell in wanted.items()}
-        results = work_through(pieces, run_cell, out / "cells", scheduler=scheduler, workers=workers, on_done=on_done)
+        results = work_through(
+            pieces,
+            run_cell,
+            out / "cells",
+            known=_cells_beside(page),
+            scheduler=scheduler,
+            workers=workers,
+            on_done=on_done,
+        )
         other = next((name for name, cell in wanted.items() if results[name]["code"] != cell.code), None)
         if other is not None:
             raise HyperlineError(
@@ -98,7 +112,7 @@ def benchmark(
         pictures.append(out / "accuracy-speed.png")
         speed_picture(pictures[1], protocols, results, speeds)
     if page is not None:
-        _write_page(page, report, pictures)
+        _write_page(page, report, pictures, results)
     click.echo(report)
     if skipped:
         raise InputError(f"{len(skipped)} experiments were skipped: {'; '.join(skipped)}; the report has the others")
@@ -115,8 +129,27 @@ def _circumstances(words: Sequence[str], protocols: Sequence[Protocol], machine:
     )
 
 
-def _write_page(page: Path, report: str, pictures: Sequence[Path]) -> None:
-    """Write the report as a page of the documentation, its pictures beside it and named after it."""
+def _cells_beside(page: Path | None) -> dict[str, dict[str, Any]]:
+    """Read the cells of an earlier page: by name, and so of the same model, seed, settings and code."""
+    file = None if page is None else page.with_suffix(".json")
+    if file is None or not file.exists():
+        return {}
+    from hyperline.errors import InputError
+
+    try:
+        held = json.loads(file.read_bytes())
+        if not all(isinstance(one, dict) and {"code", "offline", "streamed"} <= set(one) for one in held.values()):
+            raise ValueError("not every entry is a cell")
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{file} holds no cells of a benchmark ({error}); remove it, and all are measured anew"
+        ) from error
+    cells: dict[str, dict[str, Any]] = held
+    return cells
+
+
+def _write_page(page: Path, report: str, pictures: Sequence[Path], results: Mapping[str, dict[str, Any]]) -> None:
+    """Write the report as a page of the documentation, beside it its pictures and cells, named after it."""
     from hyperline.disk import disk_errors, replace_file
 
     with disk_errors(page.parent):
@@ -126,4 +159,7 @@ def _write_page(page: Path, report: str, pictures: Sequence[Path]) -> None:
         name = f"{page.stem}{picture.stem.removeprefix('accuracy')}"
         replace_file(page.parent / f"{name}.png", picture.read_bytes())
         shown += f"\n![{name}]({name}.png)\n"
+    cells = ",\n".join(f"{json.dumps(name)}: {json.dumps(result)}" for name, result in sorted(results.items()))
+    replace_file(page.with_suffix(".json"), f"{{\n{cells}\n}}\n".encode())
+    shown += f"\nEach model with each seed, by a hash of settings and code: [{page.stem}.json]({page.stem}.json).\n"
     replace_file(page, (report + shown).encode())

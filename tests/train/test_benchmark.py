@@ -1,6 +1,7 @@
 """A benchmark asks for what exists, compares on the same splits, and goes on where it stopped."""
 
 import csv
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -314,8 +315,39 @@ def test_a_scene_that_is_not_there_is_said_and_the_others_are_measured(protocol_
     assert "Not measured:" in page and "missing.npz is not there" in page
     assert "## A try" in page and "## Another" not in page and "![page](page.png)" in page
     assert (tmp_path / "docs" / "page.png").stat().st_size > 5000
+    assert "[page.json](page.json)" in page
     alone = CliRunner().invoke(hyperline, ["benchmark", str(tmp_path / "other.toml"), "--out", str(tmp_path / "none")])
     assert "no experiment can be measured" in str(alone.exception) and not (tmp_path / "none").exists()
+
+
+def test_cells_beside_a_page_are_not_measured_again(protocol_file, tmp_path):
+    pytest.importorskip("distributed", reason="needs hyperline[cluster]")
+    page = tmp_path / "page.md"
+    arguments = [
+        "benchmark",
+        str(protocol_file),
+        "--page",
+        str(page),
+        "--workers",
+        "1",
+        "--model",
+        "lda-mnf",
+        "--no-speed",
+    ]
+    first = CliRunner().invoke(hyperline, [*arguments, "--out", str(tmp_path / "one")])
+    assert first.exit_code == 0, first.exception
+    cells = page.with_suffix(".json")
+    held = json.loads(cells.read_text())
+    assert {name.rpartition("-")[0] for name in held} == {"lda-mnf-0", "lda-mnf-1"}
+    for one in held.values():  # what no run would give shows where a cell comes from
+        one["streamed"]["oa"] = 0.125
+    cells.write_text(json.dumps(held))
+    again = CliRunner().invoke(hyperline, [*arguments, "--out", str(tmp_path / "two")])
+    assert again.exit_code == 0 and "12.5 ± 0.0" in page.read_text()
+    assert not list((tmp_path / "two" / "cells").glob("*.json"))
+    cells.write_text('{"lda-mnf-0-1": 3}')
+    refused = CliRunner().invoke(hyperline, [*arguments, "--out", str(tmp_path / "three")])
+    assert isinstance(refused.exception, InputError) and "page.json holds no cells" in str(refused.exception)
 
 
 def test_settings_are_chosen_on_no_scene_that_is_reported():
