@@ -34,4 +34,6 @@ def held_out_accuracy(model: Any, features: NDArray[np.float64], classes: NDArra
     with warnings.catch_warnings():
         # of two labels of a class a fold trains on one; its covariance is then the shrinkage target
         warnings.filterwarnings("ignore", "Only one sample available", UserWarning)
-        return float(cross_val_score(clone(model), features[chosen], classes[chosen], cv=folds).mean())
+        warnings.filterwarnings("ignore", "Scoring failed|.*fits failed", UserWarning)
+        scores = cross_val_score(clone(model), features[chosen], classes[chosen], cv=folds)
+    return float(np.nan_to_num(scores).mean())  # of two classes of two labels a discriminant has too few in a fold

@@ -73,7 +73,8 @@ class Prediction:
     Attributes:
         logits: one (T, W, classes) a head, the finest first; the finest is the answer.
         state: carried tensors after the last block.
-        routing: one (R, experts) softmax a scale, before top-k, for the load-balancing loss; none without a router.
+        routing: one (R, experts) logits a scale, before softmax and top-k, for the load-balancing loss; none without a
+            router.
         active: one (R, experts) a scale, 1 where the router picked the expert.
     """
 
@@ -86,8 +87,8 @@ class Prediction:
 class Network(nn.Module, ABC):
     """A classifier of strips.
 
-    The first layer is a fixed linear map, `mean` and `projection`, fitted to the training strip without its labels. The
-    export folds it into the first learned layer.
+    The first layer is a fixed linear map, `mean` and `projection`, fitted to the training strip (train/first_layer.py).
+    The export folds it into the first learned layer.
 
     Attributes:
         Config: the class of its settings.

@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from hyperline.train.walk import Walk
 
-# The chance to end at a pixel, to that of an average step: chosen on tuning scenes (bench/tuning.md).
-_END = 0.003
+# The chance to end at a labelled pixel, to that of an average step.
 _END_AT_LABEL = 1.0
 
 
 def propagate(
-    opinions: NDArray[np.float32], walk: Walk, labels: NDArray[np.integer], end: float = _END
+    opinions: NDArray[np.float32], walk: Walk, labels: NDArray[np.integer], end: float
 ) -> NDArray[np.float32]:
     """Carry opinions from each pixel of a strip to those like it.
 

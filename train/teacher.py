@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperline.scenes import Scene, valid_pixels
+from hyperline.scenes import Scene, measured_labels, valid_pixels
 from hyperline.train.baselines.features import GaussianScales, Spectra, fit_spectra
 from hyperline.train.baselines.shallow import make_classifier
 from hyperline.train.first_layer import choose_map, scaled
@@ -129,7 +129,7 @@ def shallow_opinions(strips: Strips, classes: int, seed: int, carry: bool = True
         InputError: a scene is too small for its bands, or no valid pixel trains.
     """
     small = [
-        (scene, np.where(valid_pixels(np.asarray(scene.cube), scene.nodata), labels, 0).astype(np.uint8))
+        (scene, measured_labels(scene, labels))
         for scene, labels in strips
         if scene.lines * scene.samples <= _MOST_PIXELS
     ]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hyperline.disk import replace_file
 from hyperline.errors import HyperlineError, InputError
-from hyperline.scenes import Scene, valid_pixels
+from hyperline.scenes import Scene, measured_labels, valid_pixels
 from hyperline.train.models import make_network
 from hyperline.train.network import MULTIPLE, Network, NetworkConfig, check_block_lines, pad_to_multiple
 from hyperline.train.teacher import shallow_opinions
@@ -96,6 +96,7 @@ class TrainState:
         optimizer: AdamW over ``network``.
         epoch: epochs done.
         history: one list a curve, a value an epoch.
+        steps: of the optimizer, done.
     """
 
     network: Network
@@ -103,6 +104,7 @@ class TrainState:
     optimizer: torch.optim.AdamW
     epoch: int = 0
     history: dict[str, list[float]] = field(default_factory=dict)
+    steps: int = 0
 
 
 def start(strips: Strips, model: NetworkConfig, config: TrainConfig) -> TrainState:
@@ -133,8 +135,9 @@ def train(
         InputError: no strip has a training label.
         HyperlineError: the loss is no longer finite.
     """
+    strips = [(scene, measured_labels(scene, labels)) for scene, labels in strips]
     if not any(labels.any() for _, labels in strips):
-        raise InputError("no training strip has a labelled pixel; give labels to at least one")
+        raise InputError("no training strip has a labelled pixel with a measurement; give labels to at least one")
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(True)
     # Every tensor here is written before it is read; filling it first would cost a tenth of a step.
@@ -212,6 +215,7 @@ def _train_epoch(
             state.optimizer.step()
             state.optimizer.zero_grad()
             _average(state, config.average)
+            state.steps += 1
     return sums | {"learning rate": rate}
 
 
@@ -244,8 +248,7 @@ def _consistency_loss(
 @torch.no_grad()
 def _average(state: TrainState, decay: float) -> None:
     # Early on the average should follow quickly, or it keeps the random start.
-    steps = len(state.history.get("loss", ()))
-    decay = min(decay, (1 + steps) / (10 + steps))
+    decay = min(decay, (1 + state.steps) / (10 + state.steps))
     for kept, current in zip(state.average.parameters(), state.network.parameters(), strict=True):
         kept.lerp_(current, 1 - decay)
 
@@ -355,7 +358,7 @@ def save_checkpoint(path: Path, state: TrainState) -> None:
     tensors |= {f"average.{k}": v for k, v in state.average.state_dict().items()}
     for index, moments in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v for k, v in moments.items()}
-    metadata = {"epoch": str(state.epoch), "history": json.dumps(state.history)}
+    metadata = {"epoch": str(state.epoch), "history": json.dumps(state.history), "steps": str(state.steps)}
     replace_file(path, save({k: v.contiguous() for k, v in tensors.items()}, metadata))
 
 
@@ -383,7 +386,8 @@ def load_checkpoint(path: Path, model: NetworkConfig, config: TrainConfig) -> Tr
             moments.setdefault(int(index), {})[key] = tensor
         optimizer = make_optimizer(network, config)
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-        return TrainState(network, average, optimizer, int(metadata["epoch"]), json.loads(metadata["history"]))
+        epoch, steps = int(metadata["epoch"]), int(metadata["steps"])
+        return TrainState(network, average, optimizer, epoch, json.loads(metadata["history"]), steps)
     except Exception as error:
         raise InputError(
             f"{path} is not a checkpoint of this network ({error}); start again with --overwrite"

@@ -59,7 +59,8 @@ def benchmark(
     from hyperline.train.benchmark.table import as_csv, markdown
     from hyperline.train.benchmark.work import cells, run_cell
 
-    asked = narrowed([read_protocol(file) for file in protocol_files], seeds, models)
+    whole = [read_protocol(file) for file in protocol_files]
+    asked = narrowed(whole, seeds, models)
     protocols, skipped = available(asked)
     if not protocols:
         raise InputError(f"no experiment can be measured: {'; '.join(skipped)}")
@@ -74,11 +75,12 @@ def benchmark(
             progress.update(task, description=f"{name.rpartition('-')[0]}: OA {100 * result['streamed']['oa']:.1f} %")
 
         pieces = {name: (cell,) for name, cell in wanted.items()}
+        known = _cells_beside(page)
         results = work_through(
             pieces,
             run_cell,
             out / "cells",
-            known=_cells_beside(page),
+            known=known,
             scheduler=scheduler,
             workers=workers,
             on_done=on_done,
@@ -112,7 +114,9 @@ def benchmark(
         pictures.append(out / "accuracy-speed.png")
         speed_picture(pictures[1], protocols, results, speeds)
     if page is not None:
-        _write_page(page, report, pictures, results)
+        of_protocols = {cell.name for protocol in whole for cell in cells(protocol)}
+        kept = {name: held for name, held in known.items() if name in of_protocols}
+        _write_page(page, report, pictures, kept | results)
     click.echo(report)
     if skipped:
         raise InputError(f"{len(skipped)} experiments were skipped: {'; '.join(skipped)}; the report has the others")

@@ -80,3 +80,19 @@ def scene_hash(scene: Scene) -> str:
     for line in scene.cube:
         digest.update(np.ascontiguousarray(line, dtype=line.dtype.newbyteorder("<")).data)
     return digest.hexdigest()
+
+
+def measured_labels(scene: Scene, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Leave out the labels of pixels without a measurement.
+
+    Args:
+        scene: only its labelled pixels are read.
+        labels: (line, sample) class ids, 0 elsewhere.
+
+    Returns:
+        A map like ``labels``.
+    """
+    known = labels > 0
+    measured = labels.copy()
+    measured[known] = np.where(valid_pixels(scene.cube[known], scene.nodata), labels[known], 0)
+    return measured

@@ -239,7 +239,8 @@ def test_a_cell_is_named_by_the_code_it_can_reach(tmp_path, monkeypatch):
 def test_networks_depend_on_their_own_file_and_the_trainer_and_not_on_each_other():
     network, baseline = code_of(CONTESTANTS["mambamoe"]), code_of(CONTESTANTS["svm-mnf"])
     assert len({network, baseline, code_of(CONTESTANTS["liunet"])}) == 3
-    assert code_of(CONTESTANTS["mambamoe-no-ugcl"]) == network
+    assert code_of(CONTESTANTS["mambamoe-no-ugcl"]) == code_of(CONTESTANTS["mambamoe-no-spectral"])
+    assert code_of(CONTESTANTS["mambamoe-no-ugcl"]) != network  # which fits a temperature besides
 
 
 def held(experiment, accuracies):

@@ -26,7 +26,7 @@ def fields() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_single_errors_within_a_field_go_and_its_edge_stays() -> None:
     truth, components, opinions = fields()
     assert (opinions.argmax(-1) == truth).mean() < 0.85
-    carried = propagate(opinions, walk_between(components, ALL, 4.0), NO_LABELS)
+    carried = propagate(opinions, walk_between(components, ALL, 4.0), NO_LABELS, end=0.01)
     assert carried.dtype == np.float32 and np.allclose(carried.sum(-1), 1, atol=1e-5)
     assert (carried.argmax(-1) == truth).mean() > 0.98
 
@@ -45,8 +45,8 @@ def test_pixels_without_a_measurement_keep_their_opinion_and_give_none() -> None
     valid = ALL.copy()
     valid[:, 7:9] = False
     walk = walk_between(components, valid)
-    carried = propagate(opinions, walk, NO_LABELS)
+    carried = propagate(opinions, walk, NO_LABELS, end=0.01)
     assert np.allclose(carried[~valid], opinions[~valid], atol=1e-6)
     other = opinions.copy()
     other[~valid] = [0.0, 0.0, 1.0]
-    assert np.array_equal(propagate(other, walk, NO_LABELS)[valid], carried[valid])
+    assert np.array_equal(propagate(other, walk, NO_LABELS, end=0.01)[valid], carried[valid])

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from hyperline.errors import InputError
-from hyperline.scenes import Scene, valid_pixels
+from hyperline.scenes import Scene, measured_labels, valid_pixels
 from hyperline.splits import Split
 from hyperline.train.baselines.classification import Classification, Classifier, Strips
 
@@ -65,10 +65,7 @@ def fit_baseline(
 
     if block_lines is not None and block_lines < 1:
         raise InputError(f"a block of {block_lines} lines is none; use 1 or more")
-    strips = [
-        (scene, np.where(valid_pixels(np.asarray(scene.cube), scene.nodata), labels, 0).astype(np.uint8))
-        for scene, labels in strips
-    ]
+    strips = [(scene, measured_labels(scene, labels)) for scene, labels in strips]
     if not any(labels.any() for _, labels in strips):
         raise InputError(f"{strips[0][0].name}: no training pixel of the split is valid")
     scenes = [scene for scene, _ in strips]

@@ -75,10 +75,12 @@ class Cell:
 
 def code_of(contestant: Contestant) -> str:
     """Return the hash of the code that a model's figures depend on."""
-    common = ("hyperline.train.benchmark.work", "hyperline.splits", "hyperline.metrics")
+    modules = ["hyperline.train.benchmark.work", "hyperline.splits", "hyperline.metrics"]
     if contestant.baseline is not None:
-        return fingerprint(*common, "hyperline.train.baselines")
-    return fingerprint(*common, "hyperline.train.trainer", NETWORKS[contestant.network].__module__)
+        return fingerprint(*modules, "hyperline.train.baselines")
+    if contestant.temperature:
+        modules.append("hyperline.train.confidence")
+    return fingerprint(*modules, "hyperline.train.trainer", NETWORKS[contestant.network].__module__)
 
 
 def cells(protocol: Protocol) -> Iterator[Cell]:
