@@ -317,7 +317,8 @@ def page() -> str:
     parts = [
         "# Measured results\n",
         "Made by `make results` (and `make results LONG=1` for what takes hours). Each output stands as its command "
-        "printed it, with the day, the commit and the machine. Where other work shared the machine, its load says so, "
+        "printed it, with the day, the commit and the machine where it takes them down. Where other work shared the "
+        "machine, its load says so, "
         "and only ratios within one output are to be trusted. Accuracy has a page and a command of its own: "
         "[docs/accuracy.md](../accuracy.md), `make accuracy`.\n",
     ]

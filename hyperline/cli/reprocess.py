@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -34,8 +36,8 @@ def reprocess(
 ) -> None:
     """Classify each STRIP, a file as `hyperline run --source` takes it, with FILE.hlb into FOLDER/NAME.
 
-    The same command goes on where it was interrupted: a strip that is done with this very bundle is left as it is. With
-    --scheduler all machines must see bundle, strips and folder under the same paths.
+    The same command goes on where it was interrupted: a strip that is done with this very bundle and correction is left
+    as it is. With --scheduler all machines must see bundle, strips and folder under the same paths.
     """
     from hyperline.bundle import read_bundle
     from hyperline.cluster import work_through
@@ -51,20 +53,21 @@ def reprocess(
         raise InputError(f"{missing[0]} is not there; give files of strips")
     bundle = read_bundle(bundle_file)
     bundle.model(precision)  # refused here, where it is not there
-    pieces = {
-        f"{strip.stem}-{precision}-{bundle.sha256[:16]}": (
-            Job(
-                str(bundle_file.resolve()),
-                bundle.sha256,
-                str(strip.resolve()),
-                str((out / strip.stem).resolve()),
-                engine,
-                precision,
-                None if radiometry is None else str(radiometry.resolve()),
-            ),
+    correction = None if radiometry is None else hashlib.sha256(radiometry.read_bytes()).hexdigest()
+    pieces = {}
+    for strip in strips:
+        job = Job(
+            str(bundle_file.resolve()),
+            bundle.sha256,
+            str(strip.resolve()),
+            str((out / strip.stem).resolve()),
+            engine,
+            precision,
+            None if radiometry is None else str(radiometry.resolve()),
         )
-        for strip in strips
-    }
+        # All that its maps depend on: done with another correction, or of another strip of that name, is not done.
+        facts = json.dumps([bundle.sha256, job.strip, job.out, engine, precision, correction])
+        pieces[f"{strip.stem}-{precision}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"] = (job,)
     console = stderr()
     with progress_bar(console) as progress:
         task = progress.add_task("strips", total=len(pieces))

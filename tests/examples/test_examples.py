@@ -50,6 +50,13 @@ def message(line, number=0):
     return Image(f"line {number}", 1, len(line), f"32FC{line.shape[1]}", 0, line[0].nbytes * len(line), line.tobytes())
 
 
+def stamped(seconds):
+    """Return a std_msgs/Header with this time."""
+    whole = int(seconds)
+    stamp = types.SimpleNamespace(sec=whole, nanosec=round(1e9 * (seconds - whole)))
+    return types.SimpleNamespace(stamp=stamp)
+
+
 @pytest.fixture
 def node(bundle_file):
     return ros2_node.LineClassifier(hyperline.open_bundle(bundle_file, threads=1), Image)
@@ -111,13 +118,14 @@ def test_a_message_that_is_no_line_is_refused(node, scene, change, said):
         node.take(wrong)
 
 
-def test_the_node_passes_messages_on_and_ends_its_strip(bundle_file, scene, monkeypatch):
+@pytest.mark.parametrize(("line_period", "lost"), [(0.0, ()), (0.004, (5, 6))])
+def test_the_node_passes_messages_on_and_ends_its_strip(bundle_file, scene, monkeypatch, line_period, lost):
     """A stand-in of rclpy's shape, that spins once over the lines; not ROS."""
     published, errors, stopped = [], [], []
 
     class Node:
         def __init__(self, name):
-            self.parameters = {"bundle": str(bundle_file)}
+            self.parameters = {"bundle": str(bundle_file), "line_period": line_period}
 
         def declare_parameter(self, name, default):
             return types.SimpleNamespace(value=self.parameters.get(name, default))
@@ -135,9 +143,12 @@ def test_the_node_passes_messages_on_and_ends_its_strip(bundle_file, scene, monk
             stopped.append("node")
 
     def spin(node):
-        node.callback(Image(encoding="rgb8"))
-        for line in np.abs(scene.cube):
-            node.callback(message(line))
+        node.callback(Image(stamped(0.0), encoding="rgb8"))
+        for number, line in enumerate(np.abs(scene.cube)):
+            if number not in lost:
+                one = message(line)
+                one.header = stamped(1700000000 + 0.004 * number)
+                node.callback(one)
         raise KeyboardInterrupt
 
     rclpy = types.ModuleType("rclpy")
@@ -145,13 +156,17 @@ def test_the_node_passes_messages_on_and_ends_its_strip(bundle_file, scene, monk
     modules = {
         "rclpy": rclpy,
         "rclpy.node": types.SimpleNamespace(Node=Node),
-        "rclpy.qos": types.SimpleNamespace(qos_profile_sensor_data=object()),
+        "rclpy.qos": types.SimpleNamespace(
+            QoSProfile=lambda **settings: settings, ReliabilityPolicy=types.SimpleNamespace(RELIABLE="reliable")
+        ),
         "sensor_msgs": types.ModuleType("sensor_msgs"),
         "sensor_msgs.msg": types.SimpleNamespace(Image=Image),
     }
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
     ros2_node.main()
-    assert len(labels(published)) == scene.lines
+    found = labels(published)
+    assert len(found) == scene.lines
+    assert [number for number, line in enumerate(found) if not line.any()] == list(lost)
     assert len(errors) == 1 and "rgb8" in errors[0]
     assert stopped == ["node", "rclpy"]

@@ -51,6 +51,15 @@ def test_a_strip_that_is_done_is_left_and_a_new_bundle_does_it_again(tiny, bundl
     assert json.loads(summary.read_text())["block_lines"] == 8
 
 
+def test_another_strip_of_the_same_name_is_not_taken_for_done(bundle, archive, tmp_path):
+    reprocess(bundle, archive[:1], tmp_path / "out")
+    (tmp_path / "other").mkdir()
+    twin = tmp_path / "other" / archive[0].name
+    twin.write_bytes(archive[1].read_bytes())
+    reprocess(bundle, [twin], tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "strip0" / "summary.json").read_text())["classified"] == 22
+
+
 def test_a_strip_that_does_not_fit_costs_no_other(bundle, archive, tmp_path):
     np.savez(tmp_path / "odd.npz", cube=np.ones((4, 5, 3)))
     with pytest.raises(Exception, match=r"1 of 2 pieces of work failed: odd-.*3 bands"):
