@@ -1,6 +1,6 @@
 """What looking on costs the loop: strips at a sensor's full frame with no viewer, one and three, in turns.
 
-    python bench/view.py --seconds 8 --turns 6 --screenshots build/view --out docs/results/view.md
+    python bench/view.py --seconds 8 --turns 6 --screenshots build/view
     python bench/view.py --offer
 
 Lines of 1024 samples × 224 bands come as uint16 from memory, at 330 lines/s or as fast as they are taken, through ring,
@@ -87,7 +87,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--flat-out", type=float, default=1300, help="lines a second that fill the seconds, unpaced")
     parser.add_argument("--screenshots", type=Path)
-    parser.add_argument("--out", type=Path)
     parser.add_argument(
         "--cases", nargs="+", choices=[case.name for case in cases()], help="some alone  [default: all]"
     )
@@ -105,22 +104,19 @@ def main() -> None:
         warm = flights.submit(_fly, folder, 1024, None, options.threads, True).result()
         lowest_priority()
         view = stack.enter_context(_Viewers(folder / "strip"))
-        text = [
+        print(
             f"{_SAMPLES} samples × {_BANDS} bands, INT8 on {warm['engine']}, {options.threads} threads, "
             f"{options.turns} turns of strips of {options.seconds:g} s; {processor()}, {os.cpu_count()} cores, "
-            f"load {os.getloadavg()[0]:.1f} before",
-            "",
-        ]
+            f"load {os.getloadavg()[0]:.1f} before. The first row of a table is a strip without a feed; throughput is "
+            "the median over the turns of lines/s against that row's in the same turn, with the least and the most.\n"
+        )
         paces = {"sensor": (options.rate, options.rate), "flat-out": (None, options.flat_out)}
         for rate, lines in [paces[options.pace]] if options.pace else paces.values():
             measured = [case for case in cases() if not options.cases or case.name in options.cases]
             for turn in range(options.turns):
                 for case in measured[turn % len(measured) :] + measured[: turn % len(measured)]:
                     _measure(case, flights, view, folder, round(options.seconds * lines), rate, options)
-            text += _table(measured, rate)
-            print("\n".join(text), flush=True)
-        if options.out:
-            options.out.write_text(_HEAD + "\n".join(text))
+            print("\n".join(_table(measured, rate)), flush=True)
 
 
 def _measure(
@@ -270,15 +266,6 @@ def _step_back() -> None:
         with suppress(OSError):
             if process.name.isdecimal() and b"chromium" in (process / "cmdline").read_bytes():
                 (process / "autogroup").write_text("19")
-
-
-_HEAD = """# What looking on costs the loop
-
-`python bench/view.py` flies strips in turns; the first row of each table is a strip without a feed, that nobody could
-view. "Throughput" is the median over the turns of a strip's lines/s against that row's in the same turn, with the
-least and the most.
-
-"""
 
 
 def _table(measured: list[Case], rate: float | None) -> list[str]:

@@ -150,7 +150,6 @@ MEASUREMENTS = (
         "python bench/view.py --seconds 6 --turns 3",
         lacks=_program("chromium", "chromium"),
         minutes=7,
-        page="view.md",
     ),
     Measurement(
         "overhead",
