@@ -37,7 +37,7 @@ def hold_out(train: NDArray[np.uint8], seed: int, fold: int = 0) -> tuple[NDArra
     """Divide training pixels into those that an auxiliary network sees, and those held out from it.
 
     Args:
-        train: (line, sample) class ids of the training pixels, 0 elsewhere.
+        train: class ids of the training pixels, 0 elsewhere; of any shape.
         seed: of the draw.
         fold: 0 to 4; folds of one seed hold out different pixels of a class, as far as it has as many.
 
@@ -161,11 +161,17 @@ def held_out_temperature(
         block_lines: K, in which the held-out pixels are streamed.
         on_epoch: told each epoch done and its curves.
     """
-    divided = [hold_out(labels, config.seed) for _, labels in strips]
-    if not any(held.any() for _, held in divided):
+    # Over all strips: each by itself may have too few labels of a class to hold one out.
+    ends = np.cumsum([labels.size for _, labels in strips])[:-1]
+    seen, held_out = hold_out(np.concatenate([labels.ravel() for _, labels in strips]), config.seed)
+    divided = [
+        (left.reshape(labels.shape), held.reshape(labels.shape))
+        for (_, labels), left, held in zip(strips, np.split(seen, ends), np.split(held_out, ends), strict=True)
+    ]
+    if not held_out.any():
         return HeldOut(1.0, 0, 0)
     shorter = replace(config, epochs=auxiliary_epochs(config.epochs))
-    taught = [(scene, seen) for (scene, _), (seen, _) in zip(strips, divided, strict=True)]
+    taught = [(scene, labels) for (scene, _), (labels, _) in zip(strips, divided, strict=True)]
     network = train(start(taught, model, shorter), taught, shorter, on_epoch=on_epoch)
     answers, truths = [], []
     for (scene, _), (_, held) in zip(strips, divided, strict=True):

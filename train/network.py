@@ -159,7 +159,8 @@ class Network(nn.Module, ABC):
             projection = scaled(mnf)
         else:
             mnf = fit_mnf([scene for scene, _ in strips], self.config.components)
-            projection = np.diag(1 / np.sqrt(np.maximum(mnf.variance, np.finfo(np.float32).tiny)))
+            varies = mnf.variance > 0  # a dead band tells nothing, and must not when it wakes
+            projection = np.diag(np.where(varies, 1 / np.sqrt(np.where(varies, mnf.variance, 1)), 0))
         self.mnf_mean.copy_(torch.from_numpy(mnf.mean))
         self.mnf_projection.copy_(torch.from_numpy(projection))
 

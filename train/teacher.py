@@ -10,12 +10,14 @@ arXiv 1503.02531) from models that need no deployment: they look past the block,
 from __future__ import annotations
 
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.preprocessing import StandardScaler
 
 from hyperline.scenes import Scene, measured_labels, valid_pixels
 from hyperline.train.baselines.features import GaussianScales, Spectra, fit_spectra
@@ -69,13 +71,32 @@ class _Lessons:
 
     Attributes:
         strips: those with labels.
-        features: by view, (label, feature), strip by strip in line order.
+        scaling: by view; features have mean 0 and deviation 1 over all strips.
+        features: by view, (label, feature), scaled, strip by strip in line order.
         classes: (label,) class ids.
     """
 
     strips: Strips
+    scaling: dict[str, StandardScaler]
     features: dict[str, NDArray[np.float64]]
     classes: NDArray[np.uint8]
+
+    def say(self, model: Any, view: str, views: _Views, classes: int) -> NDArray[np.float32]:
+        """Return (pixel, class) probabilities of a classifier; of support vectors the softmax of their scores."""
+        probabilities = np.zeros((len(views[view]), classes), np.float32)
+        for start in range(0, len(probabilities), _PIXELS_AT_ONCE):
+            seen = self.scaling[view].transform(views[view][start : start + _PIXELS_AT_ONCE].astype(np.float64))
+            if hasattr(model, "predict_proba"):
+                said = model.predict_proba(seen)
+            else:
+                scores = model.decision_function(seen)
+                if scores.ndim == 1:  # of two classes: how much the second is ahead
+                    scores = np.stack([-scores, scores], axis=-1)
+                odds = np.exp(_SHARPNESS * (scores - scores.max(-1, keepdims=True)))
+                said = odds / odds.sum(-1, keepdims=True)
+            # a class that no pixel trains has no column
+            probabilities[start : start + _PIXELS_AT_ONCE, model.classes_ - 1] = said
+        return probabilities
 
 
 class _Eyes:
@@ -152,17 +173,23 @@ def shallow_opinions(strips: Strips, classes: int, seed: int, carry: bool = True
         views, walk = eyes.look(scene)
         said = np.zeros((labels.size, classes), np.float32)
         for weight, one in zip(weights, teachers, strict=True):
-            said += np.float32(weight) * _probabilities(one.model, views[one.view], classes)
+            said += np.float32(weight) * lessons.say(one.model, one.view, views, classes)
         opinion = said.reshape(*labels.shape, classes)
         opinions.append(opinion if end is None else propagate(opinion, walk, labels, end))
     return opinions
 
 
 def _lessons(strips: Strips, eyes: _Eyes) -> _Lessons:
+    scaling: defaultdict[str, StandardScaler] = defaultdict(StandardScaler)
+    seen: defaultdict[str, list[NDArray[np.floating]]] = defaultdict(list)
+    for scene, labels in strips:
+        valid = valid_pixels(np.asarray(scene.cube), scene.nodata).ravel()
+        for name, view in eyes.look(scene)[0].items():
+            scaling[name].partial_fit(view[valid])
+            seen[name].append(view[labels.ravel() > 0].astype(np.float64))
+    features = {name: scaling[name].transform(np.concatenate(ones)) for name, ones in seen.items()}
     labelled = [(scene, labels) for scene, labels in strips if labels.any()]
-    views = [{name: one[labels.ravel() > 0] for name, one in eyes.look(scene)[0].items()} for scene, labels in labelled]
-    features = {name: np.concatenate([one[name] for one in views]).astype(np.float64) for name in views[0]}
-    return _Lessons(labelled, features, np.concatenate([labels[labels > 0] for _, labels in labelled]))
+    return _Lessons(labelled, dict(scaling), features, np.concatenate([labels[labels > 0] for _, labels in labelled]))
 
 
 def _kinds(classes: NDArray[np.uint8]) -> Iterator[tuple[str, str]]:
@@ -181,8 +208,8 @@ def _teach(lessons: _Lessons, view: str, kind: str, seed: int) -> _Teacher:
     features, classes = lessons.features[view], lessons.classes
     model = make_classifier(kind, seed)
     if kind == "forest":  # each tree leaves labels out as it is trained: no folds are needed
-        model.set_params(randomforestclassifier__oob_score=True)
-        return _Teacher(view, kind, _fitted(model, features, classes), float(model[-1].oob_score_))
+        model.set_params(oob_score=True)
+        return _Teacher(view, kind, _fitted(model, features, classes), float(model.oob_score_))
     accuracy = held_out_accuracy(model, features, classes)
     return _Teacher(view, kind, _fitted(model, features, classes), accuracy)
 
@@ -222,7 +249,7 @@ def _longest_walk(lessons: _Lessons, eyes: _Eyes, best: _Teacher, classes: int, 
             held = fold_of == fold
             if not held.any():
                 continue
-            said = _probabilities(model, views[best.view], classes).reshape(*labels.shape, classes)
+            said = lessons.say(model, best.view, views, classes).reshape(*labels.shape, classes)
             was_right = said[held].argmax(-1) + 1 == labels[held]
             for place, end in enumerate(_CARRYING_ENDS):
                 carried = propagate(said, walk, np.where(held, 0, labels), end)
@@ -241,21 +268,3 @@ def _folds(classes: NDArray[np.uint8], seed: int) -> NDArray[np.intp]:
         places = rng.permutation(np.flatnonzero(classes == one))
         folds[places] = np.arange(len(places)) % _FOLDS
     return folds
-
-
-def _probabilities(model: Any, features: NDArray[np.floating], classes: int) -> NDArray[np.float32]:
-    """Return (pixel, class); of support vectors the softmax of their scores."""
-    probabilities = np.zeros((len(features), classes), np.float32)
-    for start in range(0, len(features), _PIXELS_AT_ONCE):
-        some = features[start : start + _PIXELS_AT_ONCE].astype(np.float64)
-        if hasattr(model, "predict_proba"):
-            said = model.predict_proba(some)
-        else:
-            scores = model.decision_function(some)
-            if scores.ndim == 1:  # of two classes: how much the second is ahead
-                scores = np.stack([-scores, scores], axis=-1)
-            odds = np.exp(_SHARPNESS * (scores - scores.max(-1, keepdims=True)))
-            said = odds / odds.sum(-1, keepdims=True)
-        # a class that no pixel trains has no column
-        probabilities[start : start + _PIXELS_AT_ONCE, model.classes_ - 1] = said
-    return probabilities

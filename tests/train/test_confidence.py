@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from hyperline.train.confidence import (
     divide_logits,
     energy,
     fit_temperature,
+    held_out_temperature,
     hold_out,
     labels_and_confidence,
     unknown_scores,
@@ -160,3 +162,17 @@ def test_a_run_says_what_its_confidence_is_worth_and_the_network_is_that_of_all_
     loaded = load_run(tmp_path / "run").network
     expected = predict_logits(plain.network, scene, 8) / confidence["temperature"]
     assert predict_logits(loaded, scene, 8) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+def test_labels_are_held_out_over_all_strips_where_each_has_too_few() -> None:
+    strips = []
+    for place in range(5):
+        scene = striped_scene(lines=16, samples=24, seed=place)
+        labels = np.zeros_like(scene.labels)
+        for one in range(1, 4):
+            labels[tuple(np.argwhere(scene.labels == one)[place])] = one
+        strips.append((scene, labels))
+    config = TrainConfig(epochs=2, shallow=0.0, threads=1)
+    model = replace(small_network().config, components=4)
+    found = held_out_temperature(strips, model, config, 8, None)
+    assert (found.pixels, found.epochs) == (3, 1)  # one of each class

@@ -17,7 +17,9 @@ from hyperline.scenes import Scene, measured_labels, valid_pixels
 from hyperline.splits import Split
 from hyperline.train.baselines.classification import Classification, Classifier, Strips
 
-Baseline = Literal["svm-spectra", "svm-mnf", "lda-mnf", "forest-spectra", "forest-mnf", "rpnet-rf", "hybridsn", "ssftt"]
+Baseline = Literal[
+    "svm-spectra", "lda-spectra", "svm-mnf", "lda-mnf", "forest-spectra", "forest-mnf", "rpnet-rf", "hybridsn", "ssftt"
+]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 
 
@@ -78,7 +80,7 @@ def fit_baseline(
         seen: features.Features
         if name == "rpnet-rf":
             seen = fit_random_patches(scenes, block_lines, seed)
-        elif name in ("svm-spectra", "forest-spectra"):
+        elif name.endswith("-spectra"):
             seen = features.fit_spectra(scenes)
         else:
             seen = features.fit_gaussian_scales(strips, block_lines)

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from hyperline.scenes import Scene
+from hyperline.scenes import Scene, valid_pixels
 from hyperline.train.baselines.classification import Classification, Strips
 from hyperline.train.baselines.features import Features
 
@@ -26,18 +25,20 @@ class ShallowClassifier:
 
     Attributes:
         features: what it sees.
-        model: scikit-learn's, with the scaling of the features.
+        scaling: of the features.
+        model: scikit-learn's.
         classes: columns of its probabilities.
     """
 
     features: Features
+    scaling: StandardScaler
     model: Any
     classes: int
 
     def __call__(self, scene: Scene) -> Classification:
         """Classify every pixel."""
         seen = self.features(scene)
-        flat = seen.reshape(-1, seen.shape[-1])
+        flat = self.scaling.transform(seen.reshape(-1, seen.shape[-1]))
         if not hasattr(self.model, "predict_proba"):
             return Classification(self.model.predict(flat).reshape(seen.shape[:2]).astype(np.uint8), None)
         # a class that no pixel trains has no column in the model
@@ -51,7 +52,10 @@ class ShallowClassifier:
 
 
 def fit_shallow(kind: str, features: Features, strips: Strips, classes: int, seed: int) -> ShallowClassifier:
-    """Train a classifier of standardised features.
+    """Train a classifier of features that have mean 0 and deviation 1 over the training strips.
+
+    Few labels do not tell how features vary: scaled by them, support vectors put another half of a scene beyond all of
+    their kernels (HySU by halves: 32 % of its pixels right, and 71 % scaled by the strip).
 
     Args:
         kind: ``svm`` (RBF, C = 100), ``lda`` (shrinkage of Ledoit and Wolf) or ``forest`` (500 trees, the square root
@@ -62,22 +66,24 @@ def fit_shallow(kind: str, features: Features, strips: Strips, classes: int, see
         seed: of the forest.
     """
     model = make_classifier(kind, seed)
-    labelled = [(scene, labels) for scene, labels in strips if labels.any()]
-    seen = np.concatenate([features(scene)[labels > 0] for scene, labels in labelled])
-    wanted = np.concatenate([labels[labels > 0] for _, labels in labelled])
+    scaling = StandardScaler()
+    seen = []
+    for scene, labels in strips:
+        of_strip = features(scene)
+        scaling.partial_fit(of_strip[valid_pixels(np.asarray(scene.cube), scene.nodata)])
+        seen.append(of_strip[labels > 0])
+    wanted = np.concatenate([labels[labels > 0] for _, labels in strips])
     with warnings.catch_warnings():
         # a block split may leave a class with one training pixel; its covariance is then the shrinkage target
         warnings.filterwarnings("ignore", "Only one sample available", UserWarning)
-        model.fit(seen, wanted)
-    return ShallowClassifier(features, model, classes)
+        model.fit(scaling.transform(np.concatenate(seen)), wanted)
+    return ShallowClassifier(features, scaling, model, classes)
 
 
 def make_classifier(kind: str, seed: int) -> Any:
-    """Make an untrained classifier of scikit-learn that standardises its features; arguments as for `fit_shallow`."""
+    """Make an untrained classifier of scikit-learn, of standardised features; arguments as for `fit_shallow`."""
     if kind == "lda":
-        model: Any = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
-    elif kind == "forest":
-        model = RandomForestClassifier(n_estimators=_TREES, random_state=seed)
-    else:
-        model = SVC(C=100.0, gamma="scale")
-    return make_pipeline(StandardScaler(), model)
+        return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
+    if kind == "forest":
+        return RandomForestClassifier(n_estimators=_TREES, random_state=seed)
+    return SVC(C=100.0, gamma="scale")

@@ -86,6 +86,7 @@ CONTESTANTS: Mapping[str, Contestant] = {
         "LDA on MNF + Gaussian scales", "Green et al. 1988 (MNF); Ledoit and Wolf 2004", baseline="lda-mnf"
     ),
     "svm-spectra": Contestant("SVM on spectra", "Melgani and Bruzzone 2004", baseline="svm-spectra"),
+    "lda-spectra": Contestant("LDA on spectra", "Fisher 1936; Ledoit and Wolf 2004", baseline="lda-spectra"),
     "forest-mnf": Contestant(
         "Random forest on MNF + Gaussian scales", "Green et al. 1988 (MNF); Breiman 2001", baseline="forest-mnf"
     ),

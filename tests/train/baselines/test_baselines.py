@@ -14,7 +14,7 @@ from hyperline.train.baselines import BASELINES, Baseline, classify_baseline, fi
 
 from .conftest import fields, train_for
 
-PROBABLE = ("lda-mnf", "forest-spectra", "forest-mnf", "hybridsn", "ssftt")
+PROBABLE = ("lda-spectra", "lda-mnf", "forest-spectra", "forest-mnf", "hybridsn", "ssftt")
 
 
 @pytest.fixture
