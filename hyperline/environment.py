@@ -55,7 +55,7 @@ def environment(root: Path = Path("/")) -> dict[str, Any]:
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "hyperline": __version__,
         "python": platform.python_version(),
-        "packages": {name: held for name in _PACKAGES if (held := _version(name))},
+        "packages": {name: held for name in _PACKAGES if (held := installed_version(name))},
         "os": _os(root),
         "kernel": platform.release(),
         "architecture": platform.machine(),
@@ -71,7 +71,8 @@ def environment(root: Path = Path("/")) -> dict[str, Any]:
     }
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """Return the release of a package that is installed here, or None."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -6,6 +6,7 @@ Their meaning is `hyperline.plugins.reference`, whose shape letters stand here t
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib.resources
 import math
 from collections.abc import Callable, Sequence
@@ -174,6 +175,7 @@ class _Colours(ctypes.Structure):
     )
 
 
+@functools.cache
 def installed_library() -> NativeLibrary | None:
     """Return the library of this package, or None where there is none that works; whoever loads an engine says why."""
     try:

@@ -8,14 +8,13 @@ and mended from a copy.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hyperline.errors import HyperlineError
-from hyperline.plugins.native import NativeLibrary
+from hyperline.plugins.native import installed_library
 from hyperline.runtime.engines import Engine
 from hyperline.runtime.ring import parity
 from hyperline.runtime.state_copies import StateCopies, StateCopy
@@ -64,7 +63,7 @@ class _Pieces:
     def __init__(self, arrays: Sequence[NDArray[np.uint64]]) -> None:
         self.arrays = list(arrays)
         self._words = np.zeros(len(self.arrays), np.uint64)
-        library = _library()
+        library = installed_library()
         self._fold = library.folder(self.arrays, self._words) if library is not None else self._fold_each
 
     def words(self, count: int | None = None) -> NDArray[np.uint64]:
@@ -153,7 +152,7 @@ class StateGuard:
 
 def _word(state: NDArray[np.float32]) -> int:
     """Return the `parity` of a state."""
-    library = _library()
+    library = installed_library()
     return library.fold(state) if library is not None else parity(state)
 
 
@@ -163,17 +162,9 @@ def _copy(state: NDArray[np.float32], to: NDArray[np.float32]) -> tuple[int, boo
     One pass over memory where our library is. Elsewhere the sum of the state's squares tells: it overflows only beyond
     10^19, which no intact state comes near.
     """
-    library = _library()
+    library = installed_library()
     if library is not None:
         return library.copy_and_look(state, to)
     np.copyto(to, state)
     with np.errstate(over="ignore", invalid="ignore"):
         return parity(to), bool(np.isfinite(np.dot(state, state)))
-
-
-@functools.cache
-def _library() -> NativeLibrary | None:
-    try:
-        return NativeLibrary()
-    except HyperlineError:  # whoever loads the engine says so
-        return None

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 import platform
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 
 from hyperline.doctor.finding import Finding, fault
+from hyperline.environment import installed_version
 from hyperline.errors import HyperlineError
 
 # What flies, and what trains; the latter is missing on board, and should be.
@@ -28,17 +28,10 @@ def examine_installation() -> Iterator[Finding]:
 
 
 def _packages(subject: str, names: tuple[str, ...], fix: str) -> Finding:
-    versions = {name: _version(name) for name in names}
+    versions = {name: installed_version(name) for name in names}
     detail = ", ".join(f"{name} {held}" if held else f"no {name}" for name, held in versions.items())
     complete = all(versions.values())
     return Finding(subject, complete, detail, None if complete else fix)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _native_library() -> Finding:

@@ -25,7 +25,7 @@ class Held:
 @pytest.fixture(params=["native", "numpy"])
 def way(request, monkeypatch):
     if request.param == "numpy":
-        monkeypatch.setattr(guards, "_library", lambda: None)
+        monkeypatch.setattr(guards, "installed_library", lambda: None)
     elif find_library(OPS_LIBRARY) is None:
         pytest.skip(f"{OPS_LIBRARY} is not installed")
     return request.param
@@ -34,7 +34,7 @@ def way(request, monkeypatch):
 @settings(max_examples=200, deadline=None)
 @given(size=st.integers(0, 100), seed=st.integers(0, 2**31), spoil=st.sampled_from([None, np.nan, np.inf, -np.inf]))
 def test_copying_folds_as_parity_does_and_sees_what_is_no_number(size, seed, spoil):
-    library = guards._library()
+    library = guards.installed_library()
     if library is None:
         pytest.skip(f"{OPS_LIBRARY} is not installed")
     generator = np.random.default_rng(seed)
@@ -51,7 +51,7 @@ def test_copying_folds_as_parity_does_and_sees_what_is_no_number(size, seed, spo
 @settings(max_examples=100, deadline=None)
 @given(sizes=st.lists(st.integers(0, 70), max_size=5), seed=st.integers(0, 2**31))
 def test_pieces_are_folded_as_parity_does_however_long(sizes, seed):
-    library = guards._library()
+    library = guards.installed_library()
     if library is None:
         pytest.skip(f"{OPS_LIBRARY} is not installed")
     pieces = [np.random.default_rng(seed).integers(0, 2**64, size, np.uint64) for size in sizes]
