@@ -65,6 +65,9 @@ def benchmark(
     if not protocols:
         raise InputError(f"no experiment can be measured: {'; '.join(skipped)}")
     wanted = {cell.name: cell for protocol in protocols for cell in cells(protocol)}
+    known = _cells_beside(page)
+    of_protocols = {cell.name for protocol in whole for cell in cells(protocol)}
+    kept = {name: held for name, held in known.items() if name in of_protocols}
     machine = environment()["cpu"]
     console = stderr()
     with progress_bar(console) as progress:
@@ -73,9 +76,11 @@ def benchmark(
         def on_done(name: str, result: dict[str, Any]) -> None:
             progress.advance(task)
             progress.update(task, description=f"{name.rpartition('-')[0]}: OA {100 * result['streamed']['oa']:.1f} %")
+            if page is not None:  # an evening's cells stay, however it ends
+                kept[name] = result
+                _write_cells(page, kept)
 
         pieces = {name: (cell,) for name, cell in wanted.items()}
-        known = _cells_beside(page)
         results = work_through(
             pieces,
             run_cell,
@@ -114,9 +119,8 @@ def benchmark(
         pictures.append(out / "accuracy-speed.png")
         speed_picture(pictures[1], protocols, results, speeds)
     if page is not None:
-        of_protocols = {cell.name for protocol in whole for cell in cells(protocol)}
-        kept = {name: held for name, held in known.items() if name in of_protocols}
-        _write_page(page, report, pictures, kept | results)
+        _write_cells(page, kept | results)
+        _write_page(page, report, pictures)
     click.echo(report)
     if skipped:
         raise InputError(f"{len(skipped)} experiments were skipped: {'; '.join(skipped)}; the report has the others")
@@ -152,18 +156,24 @@ def _cells_beside(page: Path | None) -> dict[str, dict[str, Any]]:
     return cells
 
 
-def _write_page(page: Path, report: str, pictures: Sequence[Path], results: Mapping[str, dict[str, Any]]) -> None:
-    """Write the report as a page of the documentation, beside it its pictures and cells, named after it."""
+def _write_cells(page: Path, cells: Mapping[str, dict[str, Any]]) -> None:
+    """Write cells beside a page, named after it, a line each."""
     from hyperline.disk import disk_errors, replace_file
 
     with disk_errors(page.parent):
         page.parent.mkdir(parents=True, exist_ok=True)
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(result)}" for name, result in sorted(cells.items()))
+    replace_file(page.with_suffix(".json"), f"{{\n{lines}\n}}\n".encode())
+
+
+def _write_page(page: Path, report: str, pictures: Sequence[Path]) -> None:
+    """Write the report as a page of the documentation, its pictures beside it and named after it."""
+    from hyperline.disk import replace_file
+
     shown = ""
     for picture in pictures:
         name = f"{page.stem}{picture.stem.removeprefix('accuracy')}"
         replace_file(page.parent / f"{name}.png", picture.read_bytes())
         shown += f"\n![{name}]({name}.png)\n"
-    cells = ",\n".join(f"{json.dumps(name)}: {json.dumps(result)}" for name, result in sorted(results.items()))
-    replace_file(page.with_suffix(".json"), f"{{\n{cells}\n}}\n".encode())
     shown += f"\nEach model with each seed, by a hash of settings and code: [{page.stem}.json]({page.stem}.json).\n"
     replace_file(page, (report + shown).encode())

@@ -323,6 +323,11 @@ def test_a_scene_that_is_not_there_is_said_and_the_others_are_measured(protocol_
 
 def test_cells_beside_a_page_are_not_measured_again(protocol_file, tmp_path):
     pytest.importorskip("distributed", reason="needs hyperline[cluster]")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    protocol_file.write_text(PROTOCOL.replace('["mambamoe", "lda-mnf"]', '["lda-mnf", "svm-mnf"]'))
     page = tmp_path / "page.md"
     arguments = [
         "benchmark",
@@ -346,6 +351,12 @@ def test_cells_beside_a_page_are_not_measured_again(protocol_file, tmp_path):
     again = CliRunner().invoke(hyperline, [*arguments, "--out", str(tmp_path / "two")])
     assert again.exit_code == 0 and "12.5 ± 0.0" in page.read_text()
     assert not list((tmp_path / "two" / "cells").glob("*.json"))
+    # more of the protocol: those of before stay, and an interruption leaves those that were done
+    more = [*arguments, "--model", "svm-mnf", "--out", str(tmp_path / "more")]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("hyperline.train.benchmark.table.markdown", interrupted)
+        CliRunner().invoke(hyperline, more)
+    assert set(held) < set(json.loads(cells.read_text()))
     cells.write_text('{"lda-mnf-0-1": 3}')
     refused = CliRunner().invoke(hyperline, [*arguments, "--out", str(tmp_path / "three")])
     assert isinstance(refused.exception, InputError) and "page.json holds no cells" in str(refused.exception)
