@@ -158,6 +158,12 @@ MEASUREMENTS = (
         minutes=5,
     ),
     Measurement(
+        "teachers",
+        "How much of a network's accuracy is that of its shallow teachers",
+        "python -W ignore bench/teachers.py --seeds 10",
+        minutes=8,
+    ),
+    Measurement(
         "gige",
         "A GigE Vision camera at its highest rate: every frame id accounted for",
         "OMP_NUM_THREADS=1 python bench/gige.py --seconds 60",
