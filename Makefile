@@ -114,7 +114,8 @@ stopwatch: $(STAMP)
 results: $(STAMP)
 	$(BIN)/python tools/results.py $(if $(LONG),--long)
 
-# docs/accuracy.md: hours; it goes on where it was interrupted, and takes from docs/accuracy.json what it has of this code. A scene that is missing beside the checkout, in
+# docs/accuracy.md: hours; it goes on where it was interrupted, and takes from docs/accuracy.json what that has of this
+# code. A scene that is missing beside the checkout, in
 # ../shared/data, is skipped, which the page says.
 accuracy: $(STAMP)
 	$(BIN)/hyperline benchmark bench/protocols/indian-pines.toml bench/protocols/halves.toml bench/protocols/sites.toml \

@@ -44,6 +44,7 @@ def test_pixels_without_a_measurement_keep_their_opinion_and_give_none() -> None
     _, components, opinions = fields()
     valid = ALL.copy()
     valid[:, 7:9] = False
+    components[~valid] = 1e6
     walk = walk_between(components, valid)
     carried = propagate(opinions, walk, NO_LABELS, end=0.01)
     assert np.allclose(carried[~valid], opinions[~valid], atol=1e-6)
