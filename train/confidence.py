@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hyperline.errors import InputError
+from hyperline.scenes import Strips
 from hyperline.train.network import MULTIPLE, Network, NetworkConfig
-from hyperline.train.trainer import OnEpoch, Strips, TrainConfig, predict_logits, start, train
+from hyperline.train.trainer import OnEpoch, TrainConfig, predict_logits, start, train
 
 # One label of so many is held out, of every class that has at least _FEWEST.
 HELD_OUT_OF = 5

@@ -7,18 +7,17 @@ its components tells held-out labels (bench/tuning.md has what that choice is wo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperline.scenes import Scene, valid_pixels
+from hyperline.scenes import Scene, Strips, valid_pixels
 from hyperline.train.held_out import held_out_accuracy
 from hyperline.train.mnf import MinimumNoiseFraction, Noise, fit_mnf
 
 
-def choose_map(strips: Sequence[tuple[Scene, NDArray[np.uint8]]], components: int) -> MinimumNoiseFraction:
+def choose_map(strips: Strips, components: int) -> MinimumNoiseFraction:
     """Fit a map for each way to estimate noise, and return the one that tells the training labels apart best.
 
     Args:

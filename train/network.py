@@ -10,18 +10,17 @@ Shape letters: T lines of a strip, R blocks in strip order, K lines in a block, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hyperline.errors import InputError
-from hyperline.scenes import Scene
+from hyperline.scenes import Strips
 from hyperline.train.first_layer import choose_map, scaled
 from hyperline.train.mnf import fit_mnf
 from hyperline.train.ops import Ops
@@ -148,7 +147,7 @@ class Network(nn.Module, ABC):
         """Map (T, W, bands) through the first layer to (T, W, components)."""
         return (lines - self.mnf_mean) @ self.mnf_projection
 
-    def fit_first_layer(self, strips: Sequence[tuple[Scene, NDArray[np.uint8]]]) -> None:
+    def fit_first_layer(self, strips: Strips) -> None:
         """Fit the first layer to training strips, each with its training labels (line, sample), 0 elsewhere.
 
         Raises:

@@ -32,7 +32,7 @@ from hyperline.errors import InputError
 from hyperline.machine import cpus
 from hyperline.metrics import Metrics, Reliability
 from hyperline.pictures import training_curves_picture
-from hyperline.scenes import Scene, composite_bands, describe_invalid, scene_hash, valid_pixels
+from hyperline.scenes import Scene, Strips, composite_bands, describe_invalid, scene_hash, valid_pixels
 from hyperline.splits import Split
 from hyperline.train.confidence import (
     HeldOut,
@@ -46,7 +46,6 @@ from hyperline.train.models import make_network, network_config, network_name
 from hyperline.train.network import MULTIPLE, Network, NetworkConfig
 from hyperline.train.trainer import (
     OnEpoch,
-    Strips,
     TrainConfig,
     TrainState,
     load_checkpoint,

@@ -9,9 +9,8 @@ arXiv 1503.02531) from models that need no deployment: they look past the block,
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
-from hyperline.scenes import Scene, measured_labels, valid_pixels
+from hyperline.scenes import Scene, Strips, measured_labels, valid_pixels
 from hyperline.train.baselines.features import GaussianScales, Spectra, fit_spectra
-from hyperline.train.baselines.shallow import make_classifier
+from hyperline.train.baselines.shallow import fitted, make_classifier
 from hyperline.train.first_layer import choose_map, scaled
 from hyperline.train.held_out import held_out_accuracy
 from hyperline.train.propagation import propagate
@@ -43,7 +42,6 @@ _SHARPNESS = 2.0
 _MOST_PIXELS = 2**20
 _PIXELS_AT_ONCE = 2**16
 
-Strips = Sequence[tuple[Scene, NDArray[np.uint8]]]
 # What a classifier may see, by name: (pixel, feature).
 _Views = dict[str, NDArray[np.floating]]
 
@@ -209,16 +207,9 @@ def _teach(lessons: _Lessons, view: str, kind: str, seed: int) -> _Teacher:
     model = make_classifier(kind, seed)
     if kind == "forest":  # each tree leaves labels out as it is trained: no folds are needed
         model.set_params(oob_score=True)
-        return _Teacher(view, kind, _fitted(model, features, classes), float(model.oob_score_))
+        return _Teacher(view, kind, fitted(model, features, classes), float(model.oob_score_))
     accuracy = held_out_accuracy(model, features, classes)
-    return _Teacher(view, kind, _fitted(model, features, classes), accuracy)
-
-
-def _fitted(model: Any, features: NDArray[np.floating], classes: NDArray[np.uint8]) -> Any:
-    with warnings.catch_warnings():
-        # a class of one label has no covariance but the shrinkage target
-        warnings.filterwarnings("ignore", "Only one sample available", UserWarning)
-        return model.fit(features, classes)
+    return _Teacher(view, kind, fitted(model, features, classes), accuracy)
 
 
 def _longest_walk(lessons: _Lessons, eyes: _Eyes, best: _Teacher, classes: int, seed: int) -> float | None:
@@ -232,7 +223,7 @@ def _longest_walk(lessons: _Lessons, eyes: _Eyes, best: _Teacher, classes: int, 
     """
     folds = _folds(lessons.classes, seed)
     models = [
-        _fitted(make_classifier(best.kind, seed), lessons.features[best.view][folds != fold], left)
+        fitted(make_classifier(best.kind, seed), lessons.features[best.view][folds != fold], left)
         for fold in range(_FOLDS)
         if len(np.unique(left := lessons.classes[folds != fold])) > 1
     ]

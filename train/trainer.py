@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hyperline.disk import replace_file
 from hyperline.errors import HyperlineError, InputError
-from hyperline.scenes import Scene, measured_labels, valid_pixels
+from hyperline.scenes import Scene, Strips, measured_labels, valid_pixels
 from hyperline.train.models import make_network
 from hyperline.train.network import MULTIPLE, Network, NetworkConfig, check_block_lines, pad_to_multiple
 from hyperline.train.teacher import shallow_opinions
@@ -29,9 +29,6 @@ BlockLines = Literal["dynamic", "full"] | int
 # Dynamic block training draws from these, as streaming speech recognisers do; 0 is the whole scene. Blocks of 8,
 # the default on board, come twice: that halved what they lose against the whole scene (bench/tuning.md).
 DYNAMIC_BLOCK_LINES = (8, 8, 16, 0)
-
-# Training strips, each with the labels that train: (line, sample) class ids, 0 elsewhere.
-Strips = Sequence[tuple[Scene, NDArray[np.uint8]]]
 
 # Class probabilities (line, sample, class) of a strip, where there are any.
 Opinions = Sequence[NDArray[np.float32] | None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +52,10 @@ class Scene:
     def bands(self) -> int:
         """Number of spectral bands."""
         return int(self.cube.shape[2])
+
+
+# What trains: scenes, each with (line, sample) class ids, 0 where a pixel does not train.
+Strips = Sequence[tuple[Scene, NDArray[np.uint8]]]
 
 
 def valid_pixels(lines: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from hyperline.errors import HyperlineError, InputError
-from hyperline.scenes import Scene
+from hyperline.scenes import Scene, Strips
 from hyperline.splits import Split, random_split
 from hyperline.train.models.mambamoe import MambaMoE, MambaMoEConfig
-from hyperline.train.trainer import Strips, TrainConfig, _tiles, load_checkpoint, predict, start, train
+from hyperline.train.trainer import TrainConfig, _tiles, load_checkpoint, predict, start, train
 
 from .conftest import striped_scene
 

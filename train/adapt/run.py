@@ -17,7 +17,7 @@ from hyperline.errors import InputError
 from hyperline.match import match_run, recorded_selection, require_bands, require_units
 from hyperline.metrics import Metrics
 from hyperline.radiometry import fit_scene
-from hyperline.scenes import Scene, scene_hash
+from hyperline.scenes import Scene, Strips, scene_hash
 from hyperline.splits import Split, held_out
 from hyperline.train.adapt.anchors import draw_anchors
 from hyperline.train.adapt.growth import grow
@@ -27,7 +27,6 @@ from hyperline.train.run import STREAMED_BLOCK_LINES, TrainedRun, train_run, who
 from hyperline.train.trainer import (
     DYNAMIC_BLOCK_LINES,
     OnEpoch,
-    Strips,
     TrainConfig,
     TrainState,
     make_optimizer,

@@ -13,9 +13,9 @@ from typing import Literal, get_args
 import numpy as np
 
 from hyperline.errors import InputError
-from hyperline.scenes import Scene, measured_labels, valid_pixels
+from hyperline.scenes import Scene, Strips, measured_labels, valid_pixels
 from hyperline.splits import Split
-from hyperline.train.baselines.classification import Classification, Classifier, Strips
+from hyperline.train.baselines.classification import Classification, Classifier
 
 Baseline = Literal[
     "svm-spectra", "lda-spectra", "svm-mnf", "lda-mnf", "forest-spectra", "forest-mnf", "rpnet-rf", "hybridsn", "ssftt"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,9 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperline.scenes import Scene
-
-# Training strips, each with the labels that train: (line, sample) class ids, 0 elsewhere.
-Strips = Sequence[tuple[Scene, NDArray[np.uint8]]]
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from hyperline.errors import InputError
-from hyperline.scenes import Scene, valid_pixels
-from hyperline.train.baselines.classification import Strips
+from hyperline.scenes import Scene, Strips, valid_pixels
 from hyperline.train.first_layer import choose_map
 from hyperline.train.mnf import MinimumNoiseFraction
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hyperline.errors import InputError
-from hyperline.scenes import Scene, valid_pixels
-from hyperline.train.baselines.classification import Classification, Strips
+from hyperline.scenes import Scene, Strips, valid_pixels
+from hyperline.train.baselines.classification import Classification
 from hyperline.train.baselines.features import Spectra, block_window, blocks, fit_spectra
 from hyperline.train.baselines.principal_components import PrincipalComponents, fit_principal_components
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from hyperline.scenes import Scene, valid_pixels
-from hyperline.train.baselines.classification import Classification, Strips
+from hyperline.scenes import Scene, Strips, valid_pixels
+from hyperline.train.baselines.classification import Classification
 from hyperline.train.baselines.features import Features
 
 _TREES = 500
@@ -73,10 +74,7 @@ def fit_shallow(kind: str, features: Features, strips: Strips, classes: int, see
         scaling.partial_fit(of_strip[valid_pixels(np.asarray(scene.cube), scene.nodata)])
         seen.append(of_strip[labels > 0])
     wanted = np.concatenate([labels[labels > 0] for _, labels in strips])
-    with warnings.catch_warnings():
-        # a block split may leave a class with one training pixel; its covariance is then the shrinkage target
-        warnings.filterwarnings("ignore", "Only one sample available", UserWarning)
-        model.fit(scaling.transform(np.concatenate(seen)), wanted)
+    fitted(model, scaling.transform(np.concatenate(seen)), wanted)
     return ShallowClassifier(features, scaling, model, classes)
 
 
@@ -87,3 +85,11 @@ def make_classifier(kind: str, seed: int) -> Any:
     if kind == "forest":
         return RandomForestClassifier(n_estimators=_TREES, random_state=seed)
     return SVC(C=100.0, gamma="scale")
+
+
+def fitted(model: Any, features: NDArray[np.float64], classes: NDArray[np.uint8]) -> Any:
+    """Train a classifier of `make_classifier` on (label, feature) and (label,) class ids, and return it."""
+    with warnings.catch_warnings():
+        # a class of one label has no covariance but the shrinkage target
+        warnings.filterwarnings("ignore", "Only one sample available", UserWarning)
+        return model.fit(features, classes)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hyperline.errors import InputError
 from hyperline.metrics import Metrics, Reliability
-from hyperline.scenes import merge_classes, read_plots, read_scene
+from hyperline.scenes import Strips, merge_classes, read_plots, read_scene
 from hyperline.splits import Split, make_split, site_split
 from hyperline.train.baselines import fit_baseline
 from hyperline.train.baselines.classification import Classification
@@ -26,7 +26,7 @@ from hyperline.train.benchmark.protocol import Experiment, Protocol
 from hyperline.train.confidence import held_out_temperature, labels_and_confidence
 from hyperline.train.models import NETWORKS, network_config
 from hyperline.train.network import Network, NetworkConfig
-from hyperline.train.trainer import Strips, TrainConfig, predict_logits, start, train
+from hyperline.train.trainer import TrainConfig, predict_logits, start, train
 
 _Number = TypeVar("_Number", np.uint8, np.float64)
 
