@@ -123,7 +123,6 @@ class Hub:
             if not self._viewers:
                 self._somebody.clear()
                 await self._somebody.wait()
-                self._sent = self._strip.head
             started = loop.time()
             try:
                 if started >= look_at:
@@ -179,19 +178,23 @@ class Hub:
         self._strip.close()
         self._strip, self._census = strip, Census(strip)
         self._sent = strip.head
-        hello = self._hello()
+        hello = self._hello(self._sent)
         for viewer in self._viewers:
             viewer.begin_anew(self._sent)
             viewer.tell(hello)
 
-    def _hello(self) -> str:
-        content = {**self._strip.description, "session": self._strip.session, "head": self._strip.head}
+    def _hello(self, head: int) -> str:
+        content = {**self._strip.description, "session": self._strip.session, "head": head}
         return json_message("strip", content)
 
     async def serve(self, websocket: Any) -> None:
         """Serve one viewer, whose connection was accepted, until it goes."""
-        viewer = Viewer(self._strip.head)
-        viewer.tell(self._hello())
+        head = self._strip.head
+        if not self._viewers:
+            # From here, not from where the reader wakes: a strip may end between the two, and no line would follow.
+            self._sent = head
+        viewer = Viewer(head)
+        viewer.tell(self._hello(head))
         self._viewers.add(viewer)
         self._somebody.set()
         hearing = asyncio.create_task(self._hear(websocket, viewer))

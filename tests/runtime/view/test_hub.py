@@ -1,13 +1,15 @@
 """Viewers that are fast, slow, and greedy."""
 
+import asyncio
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 
 from hyperline.errors import InputError
 from hyperline.runtime.feed import Lines
-from hyperline.runtime.view.hub import _MOST_WAITING, Viewer
+from hyperline.runtime.view.hub import _MOST_WAITING, Hub, Viewer
 from hyperline.runtime.view.messages import WantLines, WantSpectrum, lines_message, read_want
 
 
@@ -100,3 +102,66 @@ def test_what_a_page_asks_for_is_read() -> None:
 def test_all_else_is_refused(text: str) -> None:
     with pytest.raises(InputError):
         read_want(text)
+
+
+class ShortStrip:
+    """Eight lines, of which five are due when a viewer comes and all a moment later, before the reader wakes."""
+
+    session = "short"
+    description: dict[str, Any] = {"class_names": []}  # noqa: RUF012
+    over = False
+
+    def __init__(self) -> None:
+        self.looked = 0
+
+    @property
+    def head(self) -> int:
+        self.looked += 1
+        return 5 if self.looked == 1 else 8
+
+    def read(self, first: int, count: int) -> Lines:
+        count = min(count, 8 - first)
+        pixels = np.zeros((count, 1), np.uint8)
+        return Lines(first, np.zeros((count, 1, 3), np.uint8), pixels, pixels)
+
+    def status(self) -> dict[str, Any]:
+        return {"state": "ended"}
+
+
+class Socket:
+    """Keeps what it is sent; says nothing."""
+
+    def __init__(self) -> None:
+        self.words: list[dict[str, Any]] = []
+        self.lines: list[bytes] = []
+
+    async def receive(self) -> dict[str, Any]:
+        await asyncio.sleep(60)
+        return {"type": "websocket.disconnect"}
+
+    async def send_text(self, message: str) -> None:
+        self.words.append(json.loads(message))
+
+    async def send_bytes(self, message: bytes) -> None:
+        self.lines.append(message)
+
+
+def test_lines_due_before_the_reader_wakes_are_sent() -> None:
+    strip: Any = ShortStrip()
+    hub, socket = Hub(strip, lambda: None, most_viewers=1), Socket()
+
+    async def look() -> None:
+        reading = asyncio.create_task(hub.run())
+        await asyncio.sleep(0)  # nobody looks: it waits
+        serving = asyncio.create_task(hub.serve(socket))
+        for _ in range(100):
+            await asyncio.sleep(0.02)
+            if socket.lines:
+                break
+        for task in (serving, reading):
+            task.cancel()
+        await asyncio.gather(serving, reading, return_exceptions=True)
+
+    asyncio.run(look())
+    assert socket.words[0]["head"] == 5
+    assert socket.lines == [lines_message(strip.read(5, 3))]
