@@ -14,7 +14,8 @@ import platform
 import time
 
 from chroot import PYTHONS, Chroot, download, make_chroot
-from sources import copy_sources, fetch_wheels
+from dependencies import fetch_wheels
+from wheels import copy_sources
 
 PACKAGES = ("g++", "make")
 # What `make lint` fetches beside the extras, and without what it depends on.

@@ -27,9 +27,10 @@ from pathlib import Path
 
 import numpy as np
 from chroot import CHROOTS, ROOT, Chroot, check, make_chroot
+from dependencies import fetch_wheels
 from doc_blocks import Block, blocks
 from polygons import polygons
-from sources import copy_sources, fetch_wheels
+from wheels import copy_sources
 
 from hyperline.scenes import read_georeference
 

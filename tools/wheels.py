@@ -99,7 +99,11 @@ def build(machine: str, folder: Path, around: Surroundings) -> Path:
         if shutil.which(compiler) is None:
             sys.exit(f"no {compiler} here (Debian: {package}): the wheel for {machine} cannot be built")
         definitions = [f"cmake.define.CMAKE_TOOLCHAIN_FILE={folder / TOOLCHAINS[machine]}"]
-    _copy_sources(folder, around.age)
+    for name in copy_sources(folder):
+        stat = (folder / name).stat()
+        os.utime(folder / name, (stat.st_atime - around.age, stat.st_mtime - around.age))
+    if (ROOT / HEADERS).is_dir():
+        shutil.copytree(ROOT / HEADERS, folder / HEADERS)
     # Nobody's own flags: what flies was built with the project's.
     environ = {name: value for name, value in os.environ.items() if not re.fullmatch(r"(C|CXX|CPP|LD)FLAGS", name)}
     environ |= {"SOURCE_DATE_EPOCH": _git("log", "-1", "--format=%ct", "--", *SOURCES).strip(), "TZ": around.zone}
@@ -118,17 +122,13 @@ def build(machine: str, folder: Path, around: Surroundings) -> Path:
     return wheel
 
 
-def _copy_sources(folder: Path, age: int) -> None:
-    """Copy the files that git knows, as they are now, and the fetched headers."""
+def copy_sources(folder: Path) -> list[str]:
+    """Copy the files that git knows, as they are now, into a folder, made if missing; return their names."""
     names = [name for name in _git("ls-files", "-z").split("\0") if name and (ROOT / name).is_file()]
     for name in names:
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, target)
-        stat = target.stat()
-        os.utime(target, (stat.st_atime - age, stat.st_mtime - age))
-    if (ROOT / HEADERS).is_dir():
-        shutil.copytree(ROOT / HEADERS, folder / HEADERS)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    return names
 
 
 def audit(wheel: Path, machine: str) -> str:

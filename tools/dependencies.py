@@ -1,27 +1,15 @@
-"""The sources, and the wheels that their installation asks for, carried into a Debian of tools/chroot.py."""
+"""The wheels that an installation from sources asks for, carried into a Debian of tools/chroot.py."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from chroot import ROOT, Chroot, check, download
 from prove_wheel import find_wheel
 
 # What the build backend needs where the system has none.
 BACKEND = ("scikit-build-core>=1.0", "cmake>=3.24", "ninja>=1.5")
-
-
-def copy_sources(folder: Path) -> None:
-    """Copy the files that git knows, as they are now, into a folder; made if missing."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, text=True, stdout=subprocess.PIPE, check=True)
-    for name in listed.stdout.split("\0"):
-        if name and (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
 
 
 def fetch_wheels(chroot: Chroot, extras: str, from_sources: Sequence[str] = ()) -> None:
