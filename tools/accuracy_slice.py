@@ -97,7 +97,7 @@ def main() -> None:
     for wanted in ("### Fields, halves", "### Plots, another site", "### Random pixels", "lines/s", "parameters"):
         expect(wanted in page, f"the page lacks {wanted!r}")
     expect(page.count("The best shallow baseline at the same latency is") == 3, "the page judges not every experiment")
-    for name in ("accuracy.png", "accuracy-speed.png"):
+    for name in ("accuracy.png", "accuracy-cost.png"):
         expect((FOLDER / "page" / name).stat().st_size > 5000, f"{name} is empty")
     minutes = (time.monotonic() - began) / 60
     print(f"the accuracy slice took {minutes:.1f} minutes", flush=True)

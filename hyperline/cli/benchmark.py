@@ -43,7 +43,7 @@ def benchmark(
 ) -> None:
     """Measure what each PROTOCOL.toml asks for: every model, every seed, offline and streamed.
 
-    Writes report.md, cells.csv, accuracy.png and accuracy-speed.png to FOLDER, and a file for each cell below it. The
+    Writes report.md, cells.csv, accuracy.png and accuracy-cost.png to FOLDER, and a file for each cell below it. The
     same command goes on where it was interrupted; nothing is measured twice, nor what an earlier page has brought. An
     experiment whose scene is missing is skipped, which the report and the exit code say.
     """
@@ -54,7 +54,7 @@ def benchmark(
     from hyperline.errors import HyperlineError, InputError, require
 
     require("torch", "train")
-    from hyperline.train.benchmark.plot import accuracy_picture, speed_picture
+    from hyperline.train.benchmark.plot import accuracy_picture, cost_picture
     from hyperline.train.benchmark.protocol import available, narrowed, read_protocol
     from hyperline.train.benchmark.table import as_csv, markdown
     from hyperline.train.benchmark.work import cells, run_cell
@@ -116,8 +116,8 @@ def benchmark(
     pictures = [out / "accuracy.png"]
     accuracy_picture(pictures[0], protocols, results)
     if speeds:
-        pictures.append(out / "accuracy-speed.png")
-        speed_picture(pictures[1], protocols, results, speeds)
+        pictures.append(out / "accuracy-cost.png")
+        cost_picture(pictures[1], protocols, results, speeds)
     if page is not None:
         _write_cells(page, kept | results)
         _write_page(page, report, pictures)

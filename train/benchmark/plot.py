@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from hyperline.errors import require
 from hyperline.pictures import save_figure
 from hyperline.train.benchmark.protocol import Experiment, Protocol
 from hyperline.train.benchmark.table import Results, Speeds, values
+from hyperline.train.benchmark.work import Cell
 
 _ROW_INCHES, _HEAD_INCHES = 0.45, 1.1
 
@@ -48,10 +49,11 @@ def accuracy_picture(path: Path, protocols: Sequence[Protocol], results: Results
     save_figure(figure, path)
 
 
-def speed_picture(path: Path, protocols: Sequence[Protocol], results: Results, speeds: Speeds) -> None:
-    """Draw streamed accuracy against lines a second, a dot a model, its bar the standard deviation over the seeds.
+def cost_picture(path: Path, protocols: Sequence[Protocol], results: Results, speeds: Speeds) -> None:
+    """Draw streamed accuracy against what it costs: lines a second, and parameters of those that have some.
 
-    Dots are numbered by accuracy, and named beside the panel: fifteen names do not fit between fifteen dots.
+    A dot a model, its bar the standard deviation over the seeds. Dots are numbered by accuracy, and named beside the
+    panels: fifteen names do not fit between fifteen dots.
 
     Args:
         path: of the PNG.
@@ -61,7 +63,6 @@ def speed_picture(path: Path, protocols: Sequence[Protocol], results: Results, s
     """
     require("matplotlib", "pictures")
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     shown = [
         (protocol, one)
@@ -69,57 +70,73 @@ def speed_picture(path: Path, protocols: Sequence[Protocol], results: Results, s
         for one in protocol.experiments
         if (protocol.name, one.title) in speeds
     ]
-    figure = Figure(figsize=(9, 3.6 * len(shown)), layout="constrained")
-    panels = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
-    all_dots: list[list[tuple[float, float]]] = []
-    for axes, (protocol, experiment) in zip(panels, shown, strict=True):
+    figure = Figure(figsize=(13, 3.6 * len(shown)), layout="constrained")
+    rows = figure.subplots(len(shown), 2, squeeze=False, sharey="row", width_ratios=(3, 2))
+    panels: list[tuple[Any, dict[int, tuple[float, float]]]] = []  # each with its dots by rank
+    for (by_speed, by_size), (protocol, experiment) in zip(rows, shown, strict=True):
         measured = speeds[protocol.name, experiment.title]["models"]
         found = {model: 100 * values(experiment, model, results, "streamed", "oa") for model in experiment.models}
+        speed_dots: dict[int, tuple[float, float]] = {}
+        size_dots: dict[int, tuple[float, float]] = {}
         ranked = sorted(experiment.models, key=lambda model: -found[model].mean())
-        dots: list[tuple[float, float]] = []
         for rank, model in enumerate(ranked, start=1):
             accuracy, one = found[model], measured[model]
-            dots.append((one["lines_per_second"], accuracy.mean()))
-            deviation = accuracy.std(ddof=1) if len(accuracy) > 1 else 0.0
             colour = "#0072b2" if one["path"] == "onnx" else "#6a6f78"
-            axes.errorbar(
-                *([number] for number in dots[-1]), [deviation], fmt="o", color=colour, capsize=2, ms=4, lw=0.8
-            )
-            axes.annotate(
+            size = results[Cell(experiment, model, 0).name]["parameters"]
+            costs = [(by_speed, speed_dots, one["lines_per_second"]), (by_size, size_dots, size)]
+            for axes, dots, cost in costs:
+                if cost is not None:
+                    dots[rank] = (cost, accuracy.mean())
+                    deviation = accuracy.std(ddof=1) if len(accuracy) > 1 else 0.0
+                    bar = {"capsize": 2, "ms": 4, "lw": 0.8}
+                    axes.errorbar([cost], [accuracy.mean()], [deviation], fmt="o", color=colour, **bar)
+            by_size.annotate(
                 f"{rank}  {experiment.models[model].title}, {accuracy.mean():.1f}",
-                (1.02, 1 - (rank - 0.5) / len(ranked)),
+                (1.03, 1 - (rank - 0.5) / len(ranked)),
                 xycoords="axes fraction",
                 va="center",
                 fontsize=8,
                 color=colour,
             )
-        axes.set_xscale("log")
-        axes.margins(x=0.08)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:,.0f}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.grid(linewidth=0.4)
-        axes.set_title(f"{protocol.name}: {experiment.title}", loc="left", fontsize=10)
-        axes.set_xlabel("lines a second on one thread; blue: exported step, grey: in Python", fontsize=8)
-        axes.set_ylabel("OA streamed, %", fontsize=8)
-        all_dots.append(dots)
+        for axes in (by_speed, by_size):
+            _scale(axes)
+        by_speed.set_title(f"{protocol.name}: {experiment.title}", loc="left", fontsize=10)
+        by_speed.set_xlabel("lines a second on one thread; blue: exported step, grey: in Python", fontsize=8)
+        by_size.set_xlabel("parameters; shallow classifiers have none to count", fontsize=8)
+        by_speed.set_ylabel("OA streamed, %", fontsize=8)
+        panels += [(by_speed, speed_dots), (by_size, size_dots)]
     figure.draw_without_rendering()  # places the panels
-    for axes, dots in zip(panels, all_dots, strict=True):
+    for axes, dots in panels:
         _number(axes, dots)
     save_figure(figure, path)
 
 
-def _number(axes: Any, dots: Sequence[tuple[float, float]]) -> None:
-    """Write a number beside each dot, from 1, where it covers neither a dot nor another number.
+def _scale(axes: Any) -> None:
+    """Make the x axis of costs logarithmic, and say its numbers in full."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.margins(x=0.08)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(labelsize=8)
+    axes.grid(linewidth=0.4)
+
+
+def _number(axes: Any, dots: Mapping[int, tuple[float, float]]) -> None:
+    """Write its number beside each dot, where it covers neither a dot nor another number.
 
     Args:
         axes: whose limits and place in the figure are final.
-        dots: x and y of each, in data.
+        dots: x and y of each, in data, by number.
     """
+    if not dots:
+        return
     pixels_a_point = axes.figure.dpi / 72
-    places = axes.transData.transform(dots) / pixels_a_point
+    places = axes.transData.transform([*dots.values()]) / pixels_a_point
     taken = [*places]
-    for number, (dot, place) in enumerate(zip(dots, places, strict=True), start=1):
+    for (number, dot), place in zip(dots.items(), places, strict=True):
         around = [
             radius * np.array([np.cos(angle), np.sin(angle)])
             for radius in (9, 15, 22, 30)
