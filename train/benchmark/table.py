@@ -19,6 +19,11 @@ from hyperline.train.benchmark.work import Cell
 Mode = Literal["offline", "streamed"]
 MODES: tuple[Mode, ...] = ("offline", "streamed")
 # By their keys in a result; a model that gives no probabilities has no calibration error.
+_WORDS = (
+    "OA: share of test pixels that have the right class. AA: its mean over classes. κ: agreement beyond chance (Cohen). "
+    "ECE: expected calibration error, the distance between confidence and accuracy. Streamed: a block of lines at a "
+    "time, without the lines beyond it; offline: with the whole scene in view."
+)
 _MEASURES = {"oa": "OA", "aa": "AA", "kappa": "κ", "ece": "ECE", "ece_temperature": "ECE with temperature"}
 # How a speed was measured, by its key in a result.
 _SPEED_MARKS = {"onnx": "", "torch": "†", "numpy": "‡"}
@@ -76,7 +81,7 @@ def markdown(
         circumstances: command, machine, release and code.
         skipped: experiments that could not be measured, and why.
     """
-    parts = ["# Accuracy\n", f"{circumstances}\n"]
+    parts = ["# Accuracy\n", f"{circumstances}\n", f"{_WORDS}\n"]
     if skipped:
         parts.append("Not measured:\n\n" + "\n".join(f"- {one}" for one in skipped) + "\n")
     for protocol in protocols:
