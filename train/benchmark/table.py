@@ -18,12 +18,13 @@ from hyperline.train.benchmark.work import Cell
 
 Mode = Literal["offline", "streamed"]
 MODES: tuple[Mode, ...] = ("offline", "streamed")
-# By their keys in a result; a model that gives no probabilities has no calibration error.
+# What a reader may not know, once a page.
 _WORDS = (
-    "OA: share of test pixels that have the right class. AA: its mean over classes. κ: agreement beyond chance (Cohen). "
-    "ECE: expected calibration error, the distance between confidence and accuracy. Streamed: a block of lines at a "
-    "time, without the lines beyond it; offline: with the whole scene in view."
+    "OA: share of the test pixels that have the right class. AA: its mean over classes. κ: Cohen's, agreement beyond "
+    "chance. ECE: expected calibration error, the distance between confidence and accuracy. Streamed: a block of lines "
+    "at a time, without the lines beyond it; offline: with the whole scene in view."
 )
+# By their keys in a result; a model that gives no probabilities has no calibration error.
 _MEASURES = {"oa": "OA", "aa": "AA", "kappa": "κ", "ece": "ECE", "ece_temperature": "ECE with temperature"}
 # How a speed was measured, by its key in a result.
 _SPEED_MARKS = {"onnx": "", "torch": "†", "numpy": "‡"}
