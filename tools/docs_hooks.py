@@ -1,4 +1,4 @@
-"""What the site makes of the code when it is built: the schemas of a bundle's JSON, and the table of licences."""
+"""What the site makes of the code when it is built: the schemas of bundle, strip and evaluation, and the table of licences."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ import licences
 
 from hyperline.bundle.card import Card
 from hyperline.bundle.manifest import Manifest
+from hyperline.report.documents import Evaluation, Spectra, Summary
 
 _LICENCES = "<!-- licences -->"
-_MODELS = {"card": Card, "manifest": Manifest}
+_MODELS = {"card": Card, "manifest": Manifest, "summary": Summary, "spectra": Spectra, "evaluation": Evaluation}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

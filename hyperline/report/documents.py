@@ -128,6 +128,8 @@ class Summary(_Document):
     outages: Count = 0
     ring_lines: Count = 0
     late_lines: Count = 0
+    latest_ms: float | None = None
+    resampling: dict[Words, Any] | None = None
     model: Words
     bundle_sha256: Words
     source: Words

@@ -14,7 +14,9 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 # Made when the site is built: tools/docs_hooks.py.
-GENERATED = {DOCS / "reference" / f"{name}.schema.json" for name in ("card", "manifest")}
+GENERATED = {
+    DOCS / "reference" / f"{name}.schema.json" for name in ("card", "manifest", "summary", "spectra", "evaluation")
+}
 
 
 def walk(tokens: list[Token]):
