@@ -1,4 +1,4 @@
-"""What the site makes of the code when it is built: the schemas of bundle, strip and evaluation, and the table of licences."""
+"""What the site makes of the code when it is built: schemas of JSON files, and the table of licences."""
 
 from __future__ import annotations
 
