@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperline.scenes import Scene, Strips, valid_pixels
-from hyperline.train.held_out import held_out_accuracy
+from hyperline.train.held_out import held_out_accuracy, label_patches
 from hyperline.train.mnf import MinimumNoiseFraction, Noise, fit_mnf
 
 
@@ -30,13 +30,15 @@ def choose_map(strips: Strips, components: int) -> MinimumNoiseFraction:
     from sklearn.svm import SVC
 
     scenes = [scene for scene, _ in strips]
+    patches = label_patches(strips)
     maps = [fit_mnf(scenes, components, noise) for noise in get_args(Noise)]
     labelled = [(scene.cube[labels > 0], labels[labels > 0], scene.nodata) for scene, labels in strips]
     valid = [valid_pixels(spectra, nodata) for spectra, _, nodata in labelled]
     spectra = np.concatenate([one[0][seen] for one, seen in zip(labelled, valid, strict=True)]).astype(np.float64)
     classes = np.concatenate([one[1][seen] for one, seen in zip(labelled, valid, strict=True)])
+    patches = patches[np.concatenate(valid)]
     machine = SVC(C=100.0, gamma="scale")
-    scores = [held_out_accuracy(machine, (spectra - one.mean) @ scaled(one), classes) for one in maps]
+    scores = [held_out_accuracy(machine, (spectra - one.mean) @ scaled(one), classes, patches) for one in maps]
     return maps[int(np.argmax(scores))]
 
 

@@ -20,9 +20,9 @@ from sklearn.preprocessing import StandardScaler
 
 from hyperline.scenes import Scene, Strips, measured_labels, valid_pixels
 from hyperline.train.baselines.features import GaussianScales, Spectra, fit_spectra
-from hyperline.train.baselines.shallow import fitted, make_classifier
+from hyperline.train.baselines.shallow import make_classifier
 from hyperline.train.first_layer import choose_map, scaled
-from hyperline.train.held_out import held_out_accuracy
+from hyperline.train.held_out import FOLDS, divide, fitted, held_out_accuracy, label_patches
 from hyperline.train.propagation import propagate
 from hyperline.train.walk import Walk, walk_between, walk_within_fields
 
@@ -31,11 +31,13 @@ _COMPONENTS = 30
 _GUIDING_COMPONENTS = 10
 # Chances to end of the walks whose means are features: from a pixel's neighbours to its whole field.
 _ENDS = (0.3, 0.1, 0.03, 0.01, 0.003)
-# And of those that carry opinions, the longest first; and the parts of the labels that say how long they may be.
+# And of those that carry opinions, the longest first.
 _CARRYING_ENDS = (0.003, 0.03, 0.3)
-_FOLDS = 3
-# A classifier that is so much more accurate on labels that it was not trained on has e times the say.
-_ACCURACY_STEP = 1 / 30
+# A classifier that is so much more accurate on labels that it was not trained on has e times the say: two patches of
+# labels of all that there are, for few of them tell classifiers apart by chance, between a thirtieth and an eighth.
+_STEP_PATCHES, _LEAST_STEP, _MOST_STEP = 2, 1 / 30, 1 / 8
+# Trees of a forest that is trained again and again to be judged.
+_JUDGED_TREES = 100
 # Turns the scores of support vectors, which lie about 1 apart, into probabilities.
 _SHARPNESS = 2.0
 # Features of larger strips do not fit the memory of a small machine.
@@ -72,12 +74,14 @@ class _Lessons:
         scaling: by view; features have mean 0 and deviation 1 over all strips.
         features: by view, (label, feature), scaled, strip by strip in line order.
         classes: (label,) class ids.
+        patches: (label,) of `label_patches`.
     """
 
     strips: Strips
     scaling: dict[str, StandardScaler]
     features: dict[str, NDArray[np.float64]]
     classes: NDArray[np.uint8]
+    patches: NDArray[np.intp]
 
     def say(self, model: Any, view: str, views: _Views, classes: int) -> NDArray[np.float32]:
         """Return (pixel, class) probabilities of a classifier; of support vectors the softmax of their scores."""
@@ -158,7 +162,8 @@ def shallow_opinions(strips: Strips, classes: int, seed: int, carry: bool = True
     eyes = _Eyes(small)
     lessons = _lessons(small, eyes)
     teachers = [_teach(lessons, view, kind, seed) for view, kind in _kinds(lessons.classes)]
-    weights = np.exp([one.accuracy / _ACCURACY_STEP for one in teachers])
+    step = np.clip(_STEP_PATCHES / len(np.unique(lessons.patches)), _LEAST_STEP, _MOST_STEP)
+    weights = np.exp([one.accuracy / step for one in teachers])
     weights /= weights.sum()
     end = _longest_walk(lessons, eyes, max(teachers, key=lambda one: one.accuracy), classes, seed) if carry else None
     opinions: list[NDArray[np.float32] | None] = []
@@ -187,7 +192,8 @@ def _lessons(strips: Strips, eyes: _Eyes) -> _Lessons:
             seen[name].append(view[labels.ravel() > 0].astype(np.float64))
     features = {name: scaling[name].transform(np.concatenate(ones)) for name, ones in seen.items()}
     labelled = [(scene, labels) for scene, labels in strips if labels.any()]
-    return _Lessons(labelled, dict(scaling), features, np.concatenate([labels[labels > 0] for _, labels in labelled]))
+    classes = np.concatenate([labels[labels > 0] for _, labels in labelled])
+    return _Lessons(labelled, dict(scaling), features, classes, label_patches(labelled))
 
 
 def _kinds(classes: NDArray[np.uint8]) -> Iterator[tuple[str, str]]:
@@ -205,10 +211,13 @@ def _kinds(classes: NDArray[np.uint8]) -> Iterator[tuple[str, str]]:
 def _teach(lessons: _Lessons, view: str, kind: str, seed: int) -> _Teacher:
     features, classes = lessons.features[view], lessons.classes
     model = make_classifier(kind, seed)
-    if kind == "forest":  # each tree leaves labels out as it is trained: no folds are needed
-        model.set_params(oob_score=True)
-        return _Teacher(view, kind, fitted(model, features, classes), float(model.oob_score_))
-    accuracy = held_out_accuracy(model, features, classes)
+    judged = model
+    if kind == "forest":
+        if len(np.unique(lessons.patches)) == len(classes):  # each tree leaves single labels out as it is trained
+            fitted(model.set_params(oob_score=True), features, classes)
+            return _Teacher(view, kind, model, float(model.oob_score_))
+        judged = make_classifier(kind, seed).set_params(n_estimators=_JUDGED_TREES)
+    accuracy = held_out_accuracy(judged, features, classes, lessons.patches)
     return _Teacher(view, kind, fitted(model, features, classes), accuracy)
 
 
@@ -221,13 +230,13 @@ def _longest_walk(lessons: _Lessons, eyes: _Eyes, best: _Teacher, classes: int, 
     Returns:
         The chance to end; None where every walk does harm.
     """
-    folds = _folds(lessons.classes, seed)
+    folds = divide(lessons.classes, lessons.patches, np.random.default_rng(seed))
     models = [
         fitted(make_classifier(best.kind, seed), lessons.features[best.view][folds != fold], left)
-        for fold in range(_FOLDS)
+        for fold in range(FOLDS)
         if len(np.unique(left := lessons.classes[folds != fold])) > 1
     ]
-    if len(models) < _FOLDS:  # too few labels to ask
+    if len(models) < FOLDS:  # too few labels to ask
         return _CARRYING_ENDS[0]
     worse, better = np.zeros(len(_CARRYING_ENDS)), np.zeros(len(_CARRYING_ENDS))
     first = 0
@@ -249,13 +258,3 @@ def _longest_walk(lessons: _Lessons, eyes: _Eyes, best: _Teacher, classes: int, 
                 better[place] += np.count_nonzero(~was_right & is_right)
     harmless = worse <= better
     return _CARRYING_ENDS[int(np.argmax(harmless))] if harmless.any() else None
-
-
-def _folds(classes: NDArray[np.uint8], seed: int) -> NDArray[np.intp]:
-    """Divide labels into as many parts, every class evenly."""
-    rng = np.random.default_rng(seed)
-    folds = np.zeros(len(classes), np.intp)
-    for one in np.unique(classes):
-        places = rng.permutation(np.flatnonzero(classes == one))
-        folds[places] = np.arange(len(places)) % _FOLDS
-    return folds

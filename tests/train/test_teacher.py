@@ -7,8 +7,6 @@ import pytest
 
 from hyperline.scenes import Scene
 from hyperline.train import teacher
-from hyperline.train.baselines.shallow import make_classifier
-from hyperline.train.held_out import held_out_accuracy
 from hyperline.train.teacher import shallow_opinions
 
 from .conftest import striped_scene
@@ -78,22 +76,3 @@ def test_labels_of_one_class_have_no_opinion() -> None:
     scene = striped_scene()
     train = labels_of(scene, 6)
     assert shallow_opinions([(scene, np.where(train == 1, train, 0).astype(np.uint8))], 3, seed=0) == [None]
-
-
-@pytest.mark.parametrize("counts", [[2, 2, 3], [2] * 9 + [3], [2] * 31, [2] * 40 + [3], [50, 2]])
-def test_every_classifier_has_an_accuracy_where_classes_have_two_labels(counts: list[int]) -> None:
-    """Whose folds would hold fewer labels than a discriminant has classes."""
-    classes = np.repeat(np.arange(1, len(counts) + 1), counts).astype(np.uint8)
-    features = np.random.default_rng(0).normal(size=(len(classes), 4)) + 9.0 * classes[:, None]
-    for kind in ("svm", "lda"):
-        if kind == "svm" or len(classes) > 2 * len(counts):
-            accuracy = held_out_accuracy(make_classifier(kind, 0), features, classes)
-            assert 0.5 < accuracy <= 1
-
-
-def test_labels_that_cannot_be_held_out_tell_nothing() -> None:
-    from sklearn.svm import SVC
-
-    features = np.random.default_rng(0).normal(size=(3, 2))
-    assert held_out_accuracy(SVC(), features, np.array([1, 2, 3], np.uint8)) == 0
-    assert held_out_accuracy(SVC(), features, np.array([1, 1, 2], np.uint8)) == 0

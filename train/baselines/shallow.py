@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.preprocessing import StandardScaler
@@ -16,6 +14,7 @@ from sklearn.svm import SVC
 from hyperline.scenes import Scene, Strips, valid_pixels
 from hyperline.train.baselines.classification import Classification
 from hyperline.train.baselines.features import Features
+from hyperline.train.held_out import fitted
 
 _TREES = 500
 
@@ -85,11 +84,3 @@ def make_classifier(kind: str, seed: int) -> Any:
     if kind == "forest":
         return RandomForestClassifier(n_estimators=_TREES, random_state=seed)
     return SVC(C=100.0, gamma="scale")
-
-
-def fitted(model: Any, features: NDArray[np.float64], classes: NDArray[np.uint8]) -> Any:
-    """Train a classifier of `make_classifier` on (label, feature) and (label,) class ids, and return it."""
-    with warnings.catch_warnings():
-        # a class of one label has no covariance but the shrinkage target
-        warnings.filterwarnings("ignore", "Only one sample available", UserWarning)
-        return model.fit(features, classes)
