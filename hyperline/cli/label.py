@@ -67,7 +67,7 @@ def label(
     shapes = read_shapes(source, **reading)
     place = read_georeference(scene_spec)
     made = rasterise(shapes, (scene.lines, scene.samples), place, touched=touched)
-    for note in (*scene.notes, *shapes.notes, *left_out(made)):
+    for note in (*scene.notes, *shapes.notes, *left_out(made), *drawn_once(made)):
         console.print(f"note: {note}")
     write_labels(out, made, place)
     written = [out]
@@ -95,6 +95,18 @@ def left_out(made: ShapeLabels) -> list[str]:
             (made.empty, "shapes have no geometry and are left out"),
         )
         if count
+    ]
+
+
+def drawn_once(made: ShapeLabels) -> list[str]:
+    """Say which classes have one shape of several pixels: nothing of them can be held out while the others train."""
+    counts = zip(made.class_names, made.shapes, made.pixels, strict=True)
+    names = [name for name, shapes, pixels in counts if shapes == 1 and pixels > 1]
+    if not names:
+        return []
+    return [
+        f"drawn in one place only: {', '.join(names)}. Draw a second elsewhere: training cannot judge what it makes of "
+        "a class that it knows from one place (docs/new-sensor.md)"
     ]
 
 

@@ -77,6 +77,19 @@ def test_json_counts_shapes_and_pixels(drawn, tmp_path):
     assert not out.with_suffix(".png").exists()
 
 
+def test_a_class_drawn_in_one_place_is_named(drawn, tmp_path):
+    scene, fields, _, _ = drawn
+    shapes = json.loads(fields.read_text())
+    grass = [one for one in shapes["features"] if "grass" in one["properties"].values()]
+    assert len(grass) > 1, "the other classes keep several"
+    shapes["features"] = [one for one in shapes["features"] if one not in grass[1:]]
+    once = tmp_path / "once.geojson"
+    once.write_text(json.dumps(shapes))
+    told = " ".join(label(scene, "--from", once, "--out", tmp_path / "once.npz", "--no-picture").stderr.split())
+    assert "drawn in one place only: grass. Draw a second elsewhere" in told
+    assert "drawn in one place" not in label(scene, "--from", fields, "--out", tmp_path / "all.npz").stderr
+
+
 def test_labels_are_replaced_on_request_alone(drawn, tmp_path):
     scene, fields, _, _ = drawn
     out = tmp_path / "labels.npz"
