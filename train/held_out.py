@@ -102,7 +102,7 @@ def held_out_accuracy(
 
 
 def _some(classes: NDArray[np.uint8], patches: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
-    """Choose the labels that judge: of each class that has two patches some of these."""
+    """Choose the labels that judge: of each class that has two patches, some of some of these."""
     chosen = []
     for one in np.unique(classes):
         own, sizes = np.unique(patches[classes == one], return_counts=True)
@@ -110,9 +110,10 @@ def _some(classes: NDArray[np.uint8], patches: NDArray[np.intp], rng: np.random.
             continue
         order = rng.permutation(len(own))
         before = np.cumsum(sizes[order]) - sizes[order]
-        # two at least, however large the first is
+        # two at least, however large the first is; and of each no more than its share
         kept = own[order[(before < _MOST_LABELS) | (np.arange(len(own)) < 2)]]
-        chosen.append(np.flatnonzero(np.isin(patches, kept)))
+        share = max(1, _MOST_LABELS // len(kept))
+        chosen += [rng.permutation(np.flatnonzero(patches == patch))[:share] for patch in kept]
     return np.concatenate(chosen) if chosen else np.zeros(0, np.intp)
 
 

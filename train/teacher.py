@@ -40,6 +40,8 @@ _STEP_PATCHES, _LEAST_STEP, _MOST_STEP = 2, 1 / 30, 1 / 8
 _JUDGED_TREES = 100
 # Turns the scores of support vectors, which lie about 1 apart, into probabilities.
 _SHARPNESS = 2.0
+# Of a class, that classifiers are trained on: support vectors take the square of their number.
+_MOST_LABELS = 500
 # Features of larger strips do not fit the memory of a small machine.
 _MOST_PIXELS = 2**20
 _PIXELS_AT_ONCE = 2**16
@@ -70,7 +72,7 @@ class _Lessons:
     """The labels of all strips, and what is seen of their pixels.
 
     Attributes:
-        strips: those with labels.
+        strips: those with labels, each with those that classifiers are trained on.
         scaling: by view; features have mean 0 and deviation 1 over all strips.
         features: by view, (label, feature), scaled, strip by strip in line order.
         classes: (label,) class ids.
@@ -160,7 +162,7 @@ def shallow_opinions(strips: Strips, classes: int, seed: int, carry: bool = True
     if len(taught) < 2:  # nothing to tell apart
         return [None for _ in strips]
     eyes = _Eyes(small)
-    lessons = _lessons(small, eyes)
+    lessons = _lessons(small, eyes, seed)
     teachers = [_teach(lessons, view, kind, seed) for view, kind in _kinds(lessons.classes)]
     step = np.clip(_STEP_PATCHES / len(np.unique(lessons.patches)), _LEAST_STEP, _MOST_STEP)
     weights = np.exp([one.accuracy / step for one in teachers])
@@ -182,18 +184,31 @@ def shallow_opinions(strips: Strips, classes: int, seed: int, carry: bool = True
     return opinions
 
 
-def _lessons(strips: Strips, eyes: _Eyes) -> _Lessons:
+def _lessons(strips: Strips, eyes: _Eyes, seed: int) -> _Lessons:
+    """Look at the labelled pixels; of a class that has more than enough labels, at some."""
+    patches = label_patches(strips)
+    classes = np.concatenate([labels[labels > 0] for _, labels in strips])
+    rng = np.random.default_rng(seed)
+    enough = [rng.permutation(np.flatnonzero(classes == one))[:_MOST_LABELS] for one in np.unique(classes)]
+    kept = np.zeros(len(classes), np.uint8)
+    kept[np.concatenate(enough)] = 1
     scaling: defaultdict[str, StandardScaler] = defaultdict(StandardScaler)
     seen: defaultdict[str, list[NDArray[np.floating]]] = defaultdict(list)
+    taught = []
+    first = 0
     for scene, labels in strips:
+        some = labels.copy()
+        end = first + int(np.count_nonzero(labels))
+        some[labels > 0] *= kept[first:end]
+        first = end
         valid = valid_pixels(np.asarray(scene.cube), scene.nodata).ravel()
         for name, view in eyes.look(scene)[0].items():
             scaling[name].partial_fit(view[valid])
-            seen[name].append(view[labels.ravel() > 0].astype(np.float64))
+            seen[name].append(view[some.ravel() > 0].astype(np.float64))
+        if some.any():
+            taught.append((scene, some))
     features = {name: scaling[name].transform(np.concatenate(ones)) for name, ones in seen.items()}
-    labelled = [(scene, labels) for scene, labels in strips if labels.any()]
-    classes = np.concatenate([labels[labels > 0] for _, labels in labelled])
-    return _Lessons(labelled, dict(scaling), features, classes, label_patches(labelled))
+    return _Lessons(taught, dict(scaling), features, classes[kept > 0], patches[kept > 0])
 
 
 def _kinds(classes: NDArray[np.uint8]) -> Iterator[tuple[str, str]]:

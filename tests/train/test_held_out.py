@@ -80,3 +80,12 @@ def test_labels_that_cannot_be_held_out_tell_nothing() -> None:
     for classes in ([1, 2, 3], [1, 1, 2]):
         assert held_out_accuracy(SVC(), features, np.array(classes, np.uint8), np.arange(3)) == 0
     assert held_out_accuracy(SVC(), features, np.array([1, 1, 2], np.uint8), np.array([0, 0, 1])) == 0
+
+
+def test_of_large_patches_some_pixels_judge() -> None:
+    """A field is as good as a hundred of its pixels; support vectors take the square of their number."""
+    rng = np.random.default_rng(0)
+    patches = np.arange(6).repeat(20_000)
+    classes = (patches % 2 + 1).astype(np.uint8)
+    features = classes[:, None] + rng.normal(0, 0.1, (len(classes), 4))
+    assert held_out_accuracy(SVC(), features, classes, patches) == 1

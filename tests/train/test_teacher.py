@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -70,6 +72,27 @@ def test_a_label_or_two_of_a_class_are_enough(count: int) -> None:
     assert said is not None
     known = scene.labels > 0
     assert (said.argmax(-1) + 1 == scene.labels)[known].mean() > 0.8
+
+
+def test_labels_by_the_thousand_are_thinned_where_classifiers_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Support vectors take the square of their number, and a field of labels is no more than one patch."""
+    trained: list[int] = []
+    fit = teacher.fitted
+
+    def counted(model: Any, features: np.ndarray, classes: np.ndarray) -> Any:
+        trained.append(len(classes))
+        return fit(model, features, classes)
+
+    monkeypatch.setattr(teacher, "fitted", counted)
+    monkeypatch.setattr(teacher, "_MOST_LABELS", 40)
+    scene = striped_scene()
+    other = striped_scene(lines=24)
+    assert scene.labels is not None and other.labels is not None
+    said = shallow_opinions([(scene, scene.labels), (other, other.labels)], 3, seed=0)
+    assert max(trained) == 3 * 40
+    for opinion, one in zip(said, (scene, other), strict=True):
+        assert opinion is not None and one.labels is not None
+        assert (opinion.argmax(-1) + 1 == one.labels)[one.labels > 0].mean() > 0.95
 
 
 def test_labels_of_one_class_have_no_opinion() -> None:
