@@ -1,8 +1,8 @@
 """The fixed first layer: which map from bands to components a network stands on, and how its components are scaled.
 
 Nobody can tell beforehand which noise to whiten (train/mnf.py): a map that is worth eight points on wide fields costs
-as many on a scene of mixed pixels. The training labels can: each map is judged by how well a support vector machine on
-its components tells held-out labels (bench/tuning.md has what that choice is worth).
+as many on a scene of mixed pixels. The training labels can: each map is judged by how well shallow classifiers of its
+components and their blurs, which is what a network sees, tell held-out labels (bench/tuning.md has what that is worth).
 """
 
 from __future__ import annotations
@@ -12,9 +12,14 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperline.scenes import Scene, Strips, valid_pixels
+from hyperline.scenes import Scene, Strips, measured_labels
+from hyperline.train.baselines.features import GaussianScales
+from hyperline.train.baselines.shallow import look_at_labels, make_classifier
 from hyperline.train.held_out import held_out_accuracy, label_patches
 from hyperline.train.mnf import MinimumNoiseFraction, Noise, fit_mnf
+
+# Features of larger strips do not fit the memory of a small machine.
+MOST_PIXELS = 2**20
 
 
 def choose_map(strips: Strips, components: int) -> MinimumNoiseFraction:
@@ -27,19 +32,23 @@ def choose_map(strips: Strips, components: int) -> MinimumNoiseFraction:
     Raises:
         InputError: too few valid pixels to estimate the covariances.
     """
-    from sklearn.svm import SVC
-
-    scenes = [scene for scene, _ in strips]
+    strips = [(scene, measured_labels(scene, labels)) for scene, labels in strips]
+    maps = [fit_mnf([scene for scene, _ in strips], components, noise) for noise in get_args(Noise)]
     patches = label_patches(strips)
-    maps = [fit_mnf(scenes, components, noise) for noise in get_args(Noise)]
-    labelled = [(scene.cube[labels > 0], labels[labels > 0], scene.nodata) for scene, labels in strips]
-    valid = [valid_pixels(spectra, nodata) for spectra, _, nodata in labelled]
-    spectra = np.concatenate([one[0][seen] for one, seen in zip(labelled, valid, strict=True)]).astype(np.float64)
-    classes = np.concatenate([one[1][seen] for one, seen in zip(labelled, valid, strict=True)])
-    patches = patches[np.concatenate(valid)]
-    machine = SVC(C=100.0, gamma="scale")
-    scores = [held_out_accuracy(machine, (spectra - one.mean) @ scaled(one), classes, patches) for one in maps]
-    return maps[int(np.argmax(scores))]
+    return max(maps, key=lambda one: _worth(one, strips, patches))  # of equals the first
+
+
+def _worth(mnf: MinimumNoiseFraction, strips: Strips, patches: NDArray[np.intp]) -> float:
+    """Return the accuracy on held-out labels, mean of two kinds of classifier."""
+    if not patches.size:
+        return 0.0
+    if max(scene.lines * scene.samples for scene, _ in strips) > MOST_PIXELS:
+        seen = np.concatenate([scene.cube[labels > 0] for scene, labels in strips]).astype(np.float64)
+        seen, classes = (seen - mnf.mean) @ scaled(mnf), np.concatenate([labels[labels > 0] for _, labels in strips])
+    else:
+        _, seen, classes = look_at_labels(GaussianScales(mnf, None), strips)
+    kinds = ("svm", "lda")
+    return sum(held_out_accuracy(make_classifier(kind, 0), seen, classes, patches) for kind in kinds) / len(kinds)
 
 
 def unlabelled(*scenes: Scene) -> list[tuple[Scene, NDArray[np.uint8]]]:

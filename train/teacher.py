@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from hyperline.scenes import Scene, Strips, measured_labels, valid_pixels
 from hyperline.train.baselines.features import GaussianScales, Spectra, fit_spectra
 from hyperline.train.baselines.shallow import make_classifier
-from hyperline.train.first_layer import choose_map, scaled
+from hyperline.train.first_layer import MOST_PIXELS, choose_map, scaled
 from hyperline.train.held_out import FOLDS, divide, fitted, held_out_accuracy, label_patches
 from hyperline.train.propagation import propagate
 from hyperline.train.walk import Walk, walk_between, walk_within_fields
@@ -42,8 +42,6 @@ _JUDGED_TREES = 100
 _SHARPNESS = 2.0
 # Of a class, that classifiers are trained on: support vectors take the square of their number.
 _MOST_LABELS = 500
-# Features of larger strips do not fit the memory of a small machine.
-_MOST_PIXELS = 2**20
 _PIXELS_AT_ONCE = 2**16
 
 # What a classifier may see, by name: (pixel, feature).
@@ -156,7 +154,7 @@ def shallow_opinions(strips: Strips, classes: int, seed: int, carry: bool = True
     small = [
         (scene, measured_labels(scene, labels))
         for scene, labels in strips
-        if scene.lines * scene.samples <= _MOST_PIXELS
+        if scene.lines * scene.samples <= MOST_PIXELS
     ]
     taught = {one for _, labels in small for one in np.unique(labels[labels > 0])}
     if len(taught) < 2:  # nothing to tell apart
@@ -171,7 +169,7 @@ def shallow_opinions(strips: Strips, classes: int, seed: int, carry: bool = True
     opinions: list[NDArray[np.float32] | None] = []
     remaining = iter(small)
     for scene, _ in strips:
-        if scene.lines * scene.samples > _MOST_PIXELS:
+        if scene.lines * scene.samples > MOST_PIXELS:
             opinions.append(None)
             continue
         _, labels = next(remaining)

@@ -57,7 +57,7 @@ def test_opinions_stay_where_carrying_them_turns_held_out_labels_wrong() -> None
 
 def test_a_strip_too_large_for_memory_has_no_opinion(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = striped_scene()
-    monkeypatch.setattr(teacher, "_MOST_PIXELS", scene.lines * scene.samples)
+    monkeypatch.setattr(teacher, "MOST_PIXELS", scene.lines * scene.samples)
     larger = striped_scene(lines=48)
     train = labels_of(scene, 6)
     small, none = shallow_opinions([(scene, train), (larger, labels_of(larger, 6))], 3, seed=0)

@@ -21,6 +21,7 @@ Baseline = Literal[
     "svm-spectra", "lda-spectra", "svm-mnf", "lda-mnf", "forest-spectra", "forest-mnf", "rpnet-rf", "hybridsn", "ssftt"
 ]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
+_COMPONENTS = 30
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def fit_baseline(
     from hyperline.train.baselines.hybridsn import HYBRIDSN_RECIPE
     from hyperline.train.baselines.random_patches import fit_random_patches
     from hyperline.train.baselines.ssftt import SSFTT_RECIPE
+    from hyperline.train.first_layer import choose_map
 
     if block_lines is not None and block_lines < 1:
         raise InputError(f"a block of {block_lines} lines is none; use 1 or more")
@@ -83,7 +85,7 @@ def fit_baseline(
         elif name.endswith("-spectra"):
             seen = features.fit_spectra(scenes)
         else:
-            seen = features.fit_gaussian_scales(strips, block_lines)
+            seen = features.GaussianScales(choose_map(strips, _COMPONENTS), block_lines)
         kind = "svm" if name == "rpnet-rf" else name.split("-")[0]
         classifier = shallow.fit_shallow(kind, seen, strips, classes, seed)
     return FittedBaseline(classifier, scenes[0].bands)

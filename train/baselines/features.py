@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from hyperline.errors import InputError
-from hyperline.scenes import Scene, Strips, valid_pixels
-from hyperline.train.first_layer import choose_map
+from hyperline.scenes import Scene, valid_pixels
 from hyperline.train.mnf import MinimumNoiseFraction
 
-_COMPONENTS = 30
 _BLURS = (1.0, 2.0, 4.0, 8.0)
 
 
@@ -75,15 +73,6 @@ class GaussianScales:
         """Return (line, sample, 5 times the components)."""
         components = self.mnf(Spectra(self.mnf.mean)(scene))
         return np.concatenate([components, *(blur(components, sigma, self.block_lines) for sigma in _BLURS)], axis=-1)
-
-
-def fit_gaussian_scales(strips: Strips, block_lines: int | None = None) -> GaussianScales:
-    """Fit 30 components to the training strips, the map chosen as for a network.
-
-    Raises:
-        InputError: too few valid pixels for its bands.
-    """
-    return GaussianScales(choose_map(strips, _COMPONENTS), block_lines)
 
 
 def blur(components: NDArray[np.float64], sigma: float, block_lines: int | None = None) -> NDArray[np.float64]:

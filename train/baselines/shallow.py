@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.preprocessing import StandardScaler
@@ -65,16 +66,27 @@ def fit_shallow(kind: str, features: Features, strips: Strips, classes: int, see
         classes: columns of the probabilities.
         seed: of the forest.
     """
-    model = make_classifier(kind, seed)
+    scaling, seen, wanted = look_at_labels(features, strips)
+    return ShallowClassifier(features, scaling, fitted(make_classifier(kind, seed), seen, wanted), classes)
+
+
+def look_at_labels(features: Features, strips: Strips) -> tuple[StandardScaler, NDArray[np.float64], NDArray[np.uint8]]:
+    """Return features of the labelled pixels, of mean 0 and deviation 1 over the valid pixels of the strips.
+
+    Returns:
+        What scales them; (label, feature), strip by strip in line order; (label,) class ids.
+    """
     scaling = StandardScaler()
     seen = []
     for scene, labels in strips:
         of_strip = features(scene)
         scaling.partial_fit(of_strip[valid_pixels(np.asarray(scene.cube), scene.nodata)])
         seen.append(of_strip[labels > 0])
-    wanted = np.concatenate([labels[labels > 0] for _, labels in strips])
-    fitted(model, scaling.transform(np.concatenate(seen)), wanted)
-    return ShallowClassifier(features, scaling, model, classes)
+    return (
+        scaling,
+        scaling.transform(np.concatenate(seen)),
+        np.concatenate([labels[labels > 0] for _, labels in strips]),
+    )
 
 
 def make_classifier(kind: str, seed: int) -> Any:
