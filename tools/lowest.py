@@ -17,7 +17,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 _TESTS = ("tests/api", "tests/bundle", "tests/attacks", "tests/runtime")
 # These need an extra, a compiler or a browser.
-_LEFT_OUT = ("links", "view", "bench", "test_gige.py", "test_geotiff.py", "test_tensorrt.py", "test_tensorrt_cache.py")
+_LEFT_OUT = (
+    *("links", "view", "bench"),
+    *("test_gige.py", "test_geotiff.py", "test_json_schemas.py", "test_tensorrt.py", "test_tensorrt_cache.py"),
+)
 _ELSEWHERE = ("test_cli.py", "test_reprocess.py", "test_fuzz.py", "test_integrity.py")
 
 
