@@ -16,18 +16,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hyperline import __version__
-from hyperline.bundle import Bundle, Card, encode_golden, write_bundle
+from hyperline.bundle import Bundle, encode_golden, write_bundle
 from hyperline.bundle.bundle import CARD, MODELS
 from hyperline.errors import HyperlineError
 from hyperline.export.parity import classify
-from hyperline.export.step import export_step, state_tensors
+from hyperline.export.step import export_step, untrained_card
 from hyperline.runtime.bench import Plan, run_bench, stepper, take_turns
 from hyperline.runtime.engines.ort_cpu import OrtCpuEngine
 from hyperline.scenes import Scene
 from hyperline.train.first_layer import unlabelled
 from hyperline.train.models.mambamoe import MambaMoE, MambaMoEConfig
-from hyperline.train.network import MULTIPLE
 
 _BLOCK_LINES = 8
 
@@ -91,24 +89,7 @@ def full_frame_bundle(path: Path, bands: int, classes: int) -> Bundle:
     names = tuple(f"class {i + 1}" for i in range(classes))
     lines, valid = np.ascontiguousarray(scene.cube[:_BLOCK_LINES]), np.ones((_BLOCK_LINES, 64), bool)
     answer = classify(network, lines, valid, _BLOCK_LINES)
-    card = Card(
-        name="bench",
-        created="2026-01-01T00:00:00+00:00",
-        hyperline=__version__,
-        block_lines=_BLOCK_LINES,
-        bands=bands,
-        sample_multiple=MULTIPLE,
-        wavelengths_nm=None,
-        class_names=names,
-        scale=1.0,
-        nodata=None,
-        composite_bands=(0, 0, 0),
-        states=state_tensors(network),
-        training={},
-        offline=None,
-        streamed=None,
-        parity={},
-    )
+    card = untrained_card(network, _BLOCK_LINES, names)
     model = export_step(network, _BLOCK_LINES, names).SerializeToString(deterministic=True)
     golden = encode_golden({"lines": lines, "valid": valid, "labels": answer.labels, "logits": answer.logits})
     return write_bundle(path, {MODELS["fp32"]: model, CARD: card.to_json(), **golden})

@@ -33,6 +33,7 @@ from hyperline.bundle.card import (
     LOGITS_OUTPUT,
     UNCERTAINTY_OUTPUT,
     VALID_INPUT,
+    Card,
     StateTensor,
 )
 from hyperline.export.arithmetic import step_arithmetic
@@ -118,6 +119,42 @@ def state_tensors(network: Network) -> tuple[StateTensor, ...]:
             sample_axis=spec.sample_axis,
         )
         for spec in network.state_specs()
+    )
+
+
+def untrained_card(
+    network: Network,
+    block_lines: int,
+    class_names: Sequence[str],
+    wavelengths_nm: Sequence[float] | None = None,
+    composite_bands: tuple[int, int, int] = (0, 0, 0),
+) -> Card:
+    """Return the card of a network that nothing was recorded of: made up, to be timed, tested or broken.
+
+    Args:
+        network: whatever ``export_step`` takes.
+        block_lines: K, as exported with.
+        class_names: name of class 1, 2, …
+        wavelengths_nm: one a band, or None where the sensor says none.
+        composite_bands: red, green and blue of its pictures, from 0.
+    """
+    return Card(
+        name="untrained",
+        created="2026-01-01T00:00:00+00:00",
+        hyperline=__version__,
+        block_lines=block_lines,
+        bands=network.config.bands,
+        sample_multiple=MULTIPLE,
+        wavelengths_nm=None if wavelengths_nm is None else tuple(wavelengths_nm),
+        class_names=tuple(class_names),
+        scale=1.0,
+        nodata=None,
+        composite_bands=composite_bands,
+        states=state_tensors(network),
+        training={},
+        offline=None,
+        streamed=None,
+        parity={},
     )
 
 

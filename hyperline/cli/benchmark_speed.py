@@ -120,33 +120,14 @@ def _exported(network: Network, block_lines: int, task: Task) -> Callable[[], ob
     Raises:
         InputError: the network cannot be exported.
     """
-    from hyperline import __version__
-    from hyperline.bundle.card import Card
     from hyperline.classes import all_names
-    from hyperline.export.step import export_step, state_tensors
+    from hyperline.export.step import export_step, untrained_card
     from hyperline.runtime.engines import load_engine
     from hyperline.train.network import MULTIPLE
 
     names = all_names(task.class_names, task.classes)[: task.classes]
     model = export_step(network, block_lines, names).SerializeToString(deterministic=True)
-    card = Card(
-        name="benchmark",
-        created="2026-01-01T00:00:00+00:00",
-        hyperline=__version__,
-        block_lines=block_lines,
-        bands=task.bands,
-        sample_multiple=MULTIPLE,
-        wavelengths_nm=None,
-        class_names=names,
-        scale=1.0,
-        nodata=None,
-        composite_bands=(0, 0, 0),
-        states=state_tensors(network),
-        training={},
-        offline=None,
-        streamed=None,
-        parity={},
-    )
+    card = untrained_card(network, block_lines, names)
     engine = load_engine("ort-cpu", model, card, threads=1)
     blocks = list(_blocks(task, block_lines, MULTIPLE))
 

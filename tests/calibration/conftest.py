@@ -10,18 +10,16 @@ import onnx
 import pytest
 import torch
 
-from hyperline import __version__
-from hyperline.bundle import Bundle, Card, encode_golden, write_bundle
+from hyperline.bundle import Bundle, encode_golden, write_bundle
 from hyperline.bundle.bundle import CARD, MODELS
 from hyperline.calibration.lines import read_lines
 from hyperline.calibration.stream import stream
 from hyperline.export.parity import classify
-from hyperline.export.step import export_step, state_tensors
+from hyperline.export.step import export_step, untrained_card
 from hyperline.scenes import Scene
 from hyperline.train.first_layer import unlabelled
 from hyperline.train.models import mambamoe
 from hyperline.train.models.mambamoe import MambaMoE, MambaMoEConfig
-from hyperline.train.network import MULTIPLE
 
 NAMES = ("soil", "grass", "roof")
 BANDS = 24
@@ -53,25 +51,7 @@ def bundle_bytes(tmp_path_factory) -> bytes:
         model = export_step(network, 8, NAMES).SerializeToString(deterministic=True)
         lines, valid = scene.cube[:8, :32].astype(np.float32), np.ones((8, 32), bool)
         answer = classify(network, lines, valid, 8)
-        states = state_tensors(network)
-    card = Card(
-        name="small",
-        created="2026-11-23T00:00:00+00:00",
-        hyperline=__version__,
-        block_lines=8,
-        bands=BANDS,
-        sample_multiple=MULTIPLE,
-        wavelengths_nm=tuple(np.linspace(400, 1000, BANDS)),
-        class_names=NAMES,
-        scale=1.0,
-        nodata=None,
-        composite_bands=(20, 12, 4),
-        states=states,
-        training={},
-        offline=None,
-        streamed=None,
-        parity={},
-    )
+        card = untrained_card(network, 8, NAMES, np.linspace(400, 1000, BANDS), (20, 12, 4))
     golden = encode_golden({"lines": lines, "valid": valid, "labels": answer.labels, "logits": answer.logits})
     path = tmp_path_factory.mktemp("bundle") / "small.hlb"
     write_bundle(path, {MODELS["fp32"]: model, CARD: card.to_json(), **golden})

@@ -11,8 +11,6 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hyperline import __version__
-from hyperline.bundle import Card
 from hyperline.calibration import finetune
 from hyperline.calibration.finetune import Rounding, fine_tune, round_to_int8, round_weight
 from hyperline.calibration.int8 import int8_model, quantize_weight, with_tensors
@@ -21,13 +19,12 @@ from hyperline.calibration.lines import Lines, read_lines
 from hyperline.calibration.observers import Observer
 from hyperline.calibration.stream import stream
 from hyperline.errors import InputError
-from hyperline.export.step import export_step, state_tensors
+from hyperline.export.step import export_step, untrained_card
 from hyperline.plugins import reference
 from hyperline.scenes import Scene
 from hyperline.train.first_layer import unlabelled
 from hyperline.train.models import mambamoe
 from hyperline.train.models.mambamoe import MambaMoE, MambaMoEConfig
-from hyperline.train.network import MULTIPLE
 
 NAMES = ("soil", "grass", "roof")
 BANDS, K, SEEN = 24, 8, 64
@@ -47,24 +44,7 @@ class Trained:
     def __init__(self, network, scene):
         self.network = network
         self.model = export_step(network, K, NAMES)
-        self.card = Card(
-            name="small",
-            created="2026-11-23T00:00:00+00:00",
-            hyperline=__version__,
-            block_lines=K,
-            bands=BANDS,
-            sample_multiple=MULTIPLE,
-            wavelengths_nm=None,
-            class_names=NAMES,
-            scale=1.0,
-            nodata=None,
-            composite_bands=(20, 12, 4),
-            states=state_tensors(network),
-            training={},
-            offline=None,
-            streamed=None,
-            parity={},
-        )
+        self.card = untrained_card(network, K, NAMES, composite_bands=(20, 12, 4))
         self.layers, _ = find_layers(self.model)
         self.lines = read_lines(scene, self.card)
         self.seen = rows(self.lines, slice(0, SEEN))

@@ -10,12 +10,11 @@ import onnx
 import onnxruntime
 import pytest
 
-from hyperline.bundle.card import Card
 from hyperline.calibration.half import half_model
 from hyperline.calibration.int8 import int8_model
 from hyperline.calibration.layers import find_layers
 from hyperline.errors import HyperlineError
-from hyperline.export.step import state_tensors
+from hyperline.export.step import untrained_card
 from hyperline.export.tensorrt import GraphForm, graph_form, tensorrt_graph
 from hyperline.plugins import DOMAIN, QUANTIZED_DOMAIN
 from hyperline.runtime.tensorrt.build import Samples, build_engine, input_shapes
@@ -39,24 +38,7 @@ def half_step(step):
 
 @pytest.fixture(scope="module")
 def card(network):
-    return Card(
-        name="made-up",
-        created="2026-11-23T00:00:00Z",
-        hyperline="0.1.0",
-        block_lines=8,
-        bands=network.config.bands,
-        sample_multiple=8,
-        wavelengths_nm=None,
-        class_names=("a", "b", "c"),
-        scale=1.0,
-        nodata=None,
-        composite_bands=(2, 1, 0),
-        states=state_tensors(network),
-        training={},
-        offline=None,
-        streamed=None,
-        parity={},
-    )
+    return untrained_card(network, 8, ("a", "b", "c"), composite_bands=(2, 1, 0))
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ import onnx
 
 from fuzzing.damage import EXTREMES, damage_bytes
 from fuzzing.target import Case, Refusal, Target, attempt
-from hyperline.bundle import Bundle, Card, encode_golden, write_bundle
+from hyperline.bundle import Bundle, encode_golden, write_bundle
 from hyperline.runtime.blocks import Block
 from hyperline.runtime.engines.engine import self_test
 from hyperline.runtime.engines.ort_cpu import OrtCpuEngine
@@ -128,32 +128,14 @@ def _export() -> None:
     """Export an untrained network, with what it says of one block as golden output."""
     import torch
 
-    from hyperline.export.step import export_step, state_tensors
+    from hyperline.export.step import export_step, untrained_card
     from hyperline.train.models.mambamoe import MambaMoE, MambaMoEConfig
-    from hyperline.train.network import MULTIPLE
 
     torch.manual_seed(0)
     network = MambaMoE(MambaMoEConfig(bands=BANDS, classes=CLASSES, components=4, channels=16)).eval()
     names = tuple(f"class {number}" for number in range(1, CLASSES + 1))
     model = export_step(network, BLOCK, names).SerializeToString(deterministic=True)
-    card = Card(
-        name="small",
-        created="2026-11-23T00:00:00Z",
-        hyperline="0.1.0",
-        block_lines=BLOCK,
-        bands=BANDS,
-        sample_multiple=MULTIPLE,
-        wavelengths_nm=None,
-        class_names=names,
-        scale=1.0,
-        nodata=None,
-        composite_bands=(2, 1, 0),
-        states=state_tensors(network),
-        training={},
-        offline=None,
-        streamed=None,
-        parity={},
-    )
+    card = untrained_card(network, BLOCK, names, composite_bands=(2, 1, 0))
     generator = np.random.default_rng(0)
     lines, valid = generator.normal(0, 1, (BLOCK, SAMPLES, BANDS)).astype(np.float32), np.ones((BLOCK, SAMPLES), bool)
     engine = OrtCpuEngine(model, card, threads=1)
