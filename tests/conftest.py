@@ -101,6 +101,14 @@ def harness(lean, trt_library, tmp_path_factory):
     return run
 
 
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """The tiny model, whose labels are known by heart; each of its bundles is written once."""
+    from tiny_model import Tiny  # it needs onnx, of hyperline[train]
+
+    return Tiny(tmp_path_factory.mktemp("tiny"))
+
+
 class ScanCase:
     """Random inputs of SelectiveScan in the order of the operator, rounded to the number type under test.
 

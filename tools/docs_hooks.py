@@ -12,22 +12,18 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import json_schemas
 import licences
 
-from hyperline.bundle.card import Card
-from hyperline.bundle.manifest import Manifest
-from hyperline.report.documents import Evaluation, Spectra, Summary
-
 _LICENCES = "<!-- licences -->"
-_MODELS = {"card": Card, "manifest": Manifest, "summary": Summary, "spectra": Spectra, "evaluation": Evaluation}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the schemas."""
-    for name, model in _MODELS.items():
+    for name, model in json_schemas.DOCUMENTS.items():
         schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
         content = json.dumps(schema, indent=2) + "\n"
-        files.append(File.generated(config, f"reference/{name}.schema.json", content=content))
+        files.append(File.generated(config, json_schemas.page(name), content=content))
     return files
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -14,13 +13,12 @@ from hyperline.errors import InputError
 rasterio = pytest.importorskip("rasterio", reason="needs rasterio, of hyperline[geo]")
 pytest.importorskip("pyogrio", reason="needs pyogrio, of hyperline[geo]")
 
+from polygons import polygons  # noqa: E402
+
 from hyperline.scenes import read_georeference, read_scene, read_truth  # noqa: E402
 from hyperline.scenes.georeference import Georeference  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
-_SPEC = importlib.util.spec_from_file_location("polygons", ROOT / "tools" / "polygons.py")
-polygons = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(polygons)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +33,7 @@ def drawn(tmp_path_factory):
     with rasterio.open(folder / "scene.tif", "w", **profile, transform=transform) as file:
         file.write(cube.transpose(2, 0, 1))
     names = ["wood", "grass", "asphalt"]
-    outlined = polygons.polygons(truth, names, Georeference("EPSG:32632", transform))
+    outlined = polygons(truth, names, Georeference("EPSG:32632", transform))
     path = folder / "fields.geojson"
     path.write_text(json.dumps(outlined))
     return folder / "scene.tif", path, truth, names

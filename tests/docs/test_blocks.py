@@ -1,16 +1,11 @@
 """Every command of the documentation exists, and is run or says why not."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
+import doc_blocks
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-_SPEC = importlib.util.spec_from_file_location("doc_blocks", ROOT / "tools" / "doc_blocks.py")
-doc_blocks = importlib.util.module_from_spec(_SPEC)
-sys.modules["doc_blocks"] = doc_blocks  # where dataclasses look
-_SPEC.loader.exec_module(doc_blocks)
 PAGES = doc_blocks.pages()
 
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import json_schemas
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -14,9 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 # Made when the site is built: tools/docs_hooks.py.
-GENERATED = {
-    DOCS / "reference" / f"{name}.schema.json" for name in ("card", "manifest", "summary", "spectra", "evaluation")
-}
+GENERATED = {DOCS / json_schemas.page(name) for name in json_schemas.DOCUMENTS}
 
 
 def walk(tokens: list[Token]):

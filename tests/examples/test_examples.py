@@ -9,27 +9,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_model import tiny_scene
 
 import hyperline
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def load(name, path):
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny_model = load("tiny_model", ROOT / "tests/runtime/conftest.py")
-ros2_node = load("ros2_node", ROOT / "examples/ros2_node.py")
-scene = tiny_model.scene
+_SPEC = importlib.util.spec_from_file_location("ros2_node", ROOT / "examples/ros2_node.py")
+ros2_node = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(ros2_node)
 
 
 @pytest.fixture(scope="module")
-def bundle_file(tmp_path_factory):
-    return tiny_model.Tiny(tmp_path_factory.mktemp("tiny")).bundle(4).path
+def bundle_file(tiny):
+    return tiny.bundle(4).path
+
+
+@pytest.fixture
+def scene():
+    return tiny_scene()
 
 
 @dataclass

@@ -1,14 +1,13 @@
 """The wheels: what their tags promise is what their libraries need, and a wheel that needs more is refused."""
 
-import importlib.util
 import re
 import shutil
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+import wheels
 from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection
 
@@ -16,18 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
 
 
-@pytest.fixture(scope="module")
-def wheels():
-    spec = importlib.util.spec_from_file_location("wheels", ROOT / "tools" / "wheels.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["wheels"] = module  # where dataclasses look
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["wheels"]
-
-
 @pytest.fixture(params=MACHINES)
-def built(request, wheels) -> Path:
+def built(request) -> Path:
     """A wheel of `make wheels`."""
     found = sorted((ROOT / "dist").glob(f"hyperline-*-{wheels.tag(request.param)}.whl"))
     if not found:
@@ -82,7 +71,7 @@ def test_a_wheel_holds_what_runs_and_no_path_of_where_it_was_built(built: Path, 
         assert b"/tmp/" not in library.read_bytes() and str(ROOT).encode() not in library.read_bytes()
 
 
-def make_wheel(wheels, folder: Path, machine: str, source: str, names: tuple[str, ...]) -> Path:
+def make_wheel(folder: Path, machine: str, source: str, names: tuple[str, ...]) -> Path:
     compiler = shutil.which("c++")
     if compiler is None:
         pytest.skip("no C++ compiler here")
@@ -101,27 +90,27 @@ def make_wheel(wheels, folder: Path, machine: str, source: str, names: tuple[str
 PLAIN = '#include <stdlib.h>\nint f(const char *text) { return atoi(text) + abs(getenv("A") != 0); }\n'
 
 
-def test_a_wheel_without_one_of_its_libraries_is_refused(wheels, tmp_path: Path) -> None:
-    wheel = make_wheel(wheels, tmp_path, "x86_64", PLAIN, wheels.LIBRARIES[:1])
+def test_a_wheel_without_one_of_its_libraries_is_refused(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, "x86_64", PLAIN, wheels.LIBRARIES[:1])
     with pytest.raises(SystemExit, match=r"lacks hyperline/plugins/lib/libhyperline_ort\.so"):
         wheels.audit(wheel, "x86_64")
 
 
-def test_a_library_of_another_machine_is_refused(wheels, tmp_path: Path) -> None:
-    wheel = make_wheel(wheels, tmp_path, "aarch64", PLAIN, wheels.LIBRARIES)
+def test_a_library_of_another_machine_is_refused(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path, "aarch64", PLAIN, wheels.LIBRARIES)
     with pytest.raises(SystemExit, match="'aarch64' architecture found"):
         wheels.audit(wheel, "aarch64")
 
 
-def test_what_a_wheel_needs_beyond_its_tag_is_named(wheels, tmp_path: Path, monkeypatch) -> None:
-    wheel = make_wheel(wheels, tmp_path, "x86_64", PLAIN, wheels.LIBRARIES)
+def test_what_a_wheel_needs_beyond_its_tag_is_named(tmp_path: Path, monkeypatch) -> None:
+    wheel = make_wheel(tmp_path, "x86_64", PLAIN, wheels.LIBRARIES)
     assert wheels.audit(wheel, "x86_64") == "GLIBC 2.2.5"
     monkeypatch.setattr(wheels, "GLIBC", (2, 4))
     with pytest.raises(SystemExit, match=r"in truth: it needs GLIBC 2\.2\.5"):
         wheels.audit(wheel, "x86_64")
 
 
-def test_wheels_that_differ_are_refused_with_the_member(wheels, tmp_path: Path, capsys) -> None:
+def test_wheels_that_differ_are_refused_with_the_member(tmp_path: Path, capsys) -> None:
     files = []
     for folder, text, mode in (("a", "x", 0o644), ("b", "y", 0o644), ("c", "x", 0o600), ("d", "x", 0o644)):
         (tmp_path / folder).mkdir()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_model import save_npz
 
 from hyperline.bundle import Bundle
 from hyperline.cli import main
@@ -37,16 +38,6 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], bun
         return code, out, err.lstrip()  # the bar that was there leaves an empty line
 
     return run
-
-
-def save(path: Path, scene: Scene, **more: object) -> Path:
-    np.savez(path, cube=scene.cube, labels=scene.labels, wavelengths_nm=scene.wavelengths_nm, **more)
-    return path
-
-
-@pytest.fixture
-def npz(tmp_path: Path, scene: Scene) -> Path:
-    return save(tmp_path / "field.npz", replace(scene, cube=np.abs(scene.cube)))
 
 
 def test_a_run_ends_with_speed_accuracy_and_the_files_that_it_wrote(run: Run, npz: Path, tmp_path: Path) -> None:
@@ -100,7 +91,7 @@ def test_a_run_imports_neither_torch_nor_onnx_nor_anything_that_an_extra_brings(
 def test_labels_in_other_classes_are_left_out_with_a_note_and_refused_where_asked_for(
     run: Run, scene: Scene, tmp_path: Path
 ) -> None:
-    path = save(tmp_path / "field.npz", scene, class_names=["Corn", "Water", "Road", "Roof"])
+    path = save_npz(tmp_path / "field.npz", scene, class_names=["Corn", "Water", "Road", "Roof"])
     code, out, err = run(path, "--no-picture")
     assert code == 0
     assert "no accuracy, class 2 of field is Water, the model's is Woods" in err
@@ -116,7 +107,7 @@ def test_labels_in_other_classes_are_left_out_with_a_note_and_refused_where_aske
 def test_a_scene_of_another_sensor_is_refused_with_one_line_and_leaves_nothing(
     run: Run, scene: Scene, tmp_path: Path
 ) -> None:
-    path = save(tmp_path / "other.npz", replace(scene, wavelengths_nm=scene.wavelengths_nm + 500))
+    path = save_npz(tmp_path / "other.npz", replace(scene, wavelengths_nm=scene.wavelengths_nm + 500))
     code, out, err = run(path)
     assert (code, out) == (2, "")
     assert err.startswith("error: other reaches from 950.00 to ") and "would have to be extrapolated" in err

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 
+import bitflips
 import numpy as np
 import onnx
 import onnxruntime
@@ -53,16 +51,6 @@ def labels_in(out: Path) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------- the campaign
 
 
-@pytest.fixture(scope="module")
-def bitflips() -> Iterator[ModuleType]:
-    folder = str(Path(__file__).resolve().parents[2] / "bench")
-    sys.path.insert(0, folder)
-    yield importlib.import_module("bitflips")
-    sys.path.remove(folder)
-    for name in ("bitflips", "timing"):
-        del sys.modules[name]
-
-
 @pytest.mark.parametrize(
     ("target", "outcome"),
     [
@@ -75,13 +63,13 @@ def bitflips() -> Iterator[ModuleType]:
         ("bundle file", "refused"),
     ],
 )
-def test_every_flip_between_two_blocks_is_found(bitflips, bundle, scene, target: str, outcome: str) -> None:
+def test_every_flip_between_two_blocks_is_found(bundle, scene, target: str, outcome: str) -> None:
     campaign = bitflips.Campaign(bundle, scene, "fp32")
     trials = [campaign.trial(target, True, (1, number)) for number in range(25)]
     assert {trial.outcome for trial in trials} == {outcome}
 
 
-def test_without_guards_the_same_flips_are_seen_in_the_labels(bitflips, bundle, scene) -> None:
+def test_without_guards_the_same_flips_are_seen_in_the_labels(bundle, scene) -> None:
     """Else the campaign would flip what nobody reads."""
     campaign = bitflips.Campaign(bundle, scene, "fp32")
     for target in bitflips.UNGUARDED:

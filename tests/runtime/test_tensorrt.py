@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from fake_gpu import Gpu
 
 from hyperline.cli.main import hyperline
 from hyperline.errors import HyperlineError, InputError
@@ -25,12 +26,7 @@ from hyperline.runtime.tensorrt.toolkit import Toolkit, find_toolkit
 
 @pytest.fixture
 def gpu():
-    place = Path(__file__).with_name("fake_gpu.py")
-    spec = importlib.util.spec_from_file_location("fake_gpu", place)
-    module = sys.modules["fake_gpu"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module.Gpu()
-    del sys.modules["fake_gpu"]
+    return Gpu()
 
 
 @pytest.fixture

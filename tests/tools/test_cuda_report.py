@@ -1,9 +1,8 @@
 """The register report reads what ptxas prints, and misses nothing in silence."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
+import cuda_report
 import pytest
 
 SCRIPT = Path(__file__).resolve().parents[2] / "tools/cuda_report.py"
@@ -20,19 +19,9 @@ def message(symbol, gpu, registers, spilled=0, shared=""):
     )
 
 
-@pytest.fixture(scope="module")
-def report():
-    specification = importlib.util.spec_from_file_location("cuda_report", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["cuda_report"] = module  # dataclasses look their module up
-    specification.loader.exec_module(module)
-    yield module
-    del sys.modules["cuda_report"]
-
-
-def test_kernels_and_gpus_become_rows_and_columns(report):
+def test_kernels_and_gpus_become_rows_and_columns():
     log = message(SCAN, 87, 116, shared="36864 bytes smem, ") + message(GATE, 87, 37) + message(GATE, 110, 33)
-    table = report.format_table(report.read_usages(log)).splitlines()
+    table = cuda_report.format_table(cuda_report.read_usages(log)).splitlines()
     assert [cell.split() for cell in table[2:]] == [
         ["kernel", "shared", "sm_87", "sm_110"],
         ["chunked,", "16", "states,", "fp16", "36864", "116", "-"],
@@ -40,13 +29,13 @@ def test_kernels_and_gpus_become_rows_and_columns(report):
     ]
 
 
-def test_spilled_bytes_stand_beside_the_registers(report):
-    [usage] = report.read_usages(message(SCAN, 90, 128, spilled=8))
+def test_spilled_bytes_stand_beside_the_registers():
+    [usage] = cuda_report.read_usages(message(SCAN, 90, 128, spilled=8))
     assert usage.spilled_bytes == 24
-    assert "128+24" in report.format_table([usage])
+    assert "128+24" in cuda_report.format_table([usage])
 
 
 @pytest.mark.parametrize("log", ["", "nothing of ptxas", message("_Z7unknownv", 87, 10)])
-def test_a_log_that_cannot_be_read_is_an_error(report, log):
+def test_a_log_that_cannot_be_read_is_an_error(log):
     with pytest.raises(ValueError, match="ptxas"):
-        report.read_usages(log)
+        cuda_report.read_usages(log)

@@ -1,17 +1,12 @@
 """Everything that hyperline brings has a licence that we know and can live with."""
 
-import importlib.util
-import sys
 from email.message import Message
 from pathlib import Path
 
+import licences
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-_SPEC = importlib.util.spec_from_file_location("licences", ROOT / "tools" / "licences.py")
-licences = importlib.util.module_from_spec(_SPEC)
-sys.modules["licences"] = licences  # where dataclasses look
-_SPEC.loader.exec_module(licences)
 
 
 def package(licence, name="some-package"):

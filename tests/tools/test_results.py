@@ -1,24 +1,19 @@
 """The page of results lists what was measured and what was not, and a failure costs no result."""
 
-import importlib.util
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
+import results as results_page
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
 def results(monkeypatch, tmp_path):
-    spec = importlib.util.spec_from_file_location("results", ROOT / "tools" / "results.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "results", module)  # where dataclasses look
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "RESULTS", tmp_path)
-    monkeypatch.setattr(module, "_circumstances", lambda: "a day, a commit; a machine")
-    return module
+    monkeypatch.setattr(results_page, "RESULTS", tmp_path)
+    monkeypatch.setattr(results_page, "_circumstances", lambda: "a day, a commit; a machine")
+    return results_page
 
 
 def test_every_command_names_a_file_of_the_repository(results):
