@@ -166,7 +166,11 @@ def _session_run(
         binding.bind_cpu_input(name, arrays[name])
     y = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float32))
     binding.bind_ortvalue_output("y", y)
-    return lambda: session.run_with_iobinding(binding)
+
+    def run(held: tuple[object, ...] = (arrays, y)) -> None:  # onnxruntime 1.21 keeps no bound memory alive
+        session.run_with_iobinding(binding)
+
+    return run
 
 
 def main() -> None:
