@@ -31,7 +31,7 @@ _ENVIRONMENT = {
 # process: signals do not end a first process, and a program that crashes would hang. No /sys: it is this machine's, and
 # ONNX Runtime, emulated, crashes on processors there that are none of its own.
 _ENTER = (
-    'mount --bind /dev "$0/dev" && mount -t tmpfs tmpfs "$0/dev/shm" && mount -t proc proc "$0/proc" && '
+    'mount --rbind /dev "$0/dev" && mount -t tmpfs tmpfs "$0/dev/shm" && mount -t proc proc "$0/proc" && '
     'chroot "$0" "$@"; exit $?'
 )
 

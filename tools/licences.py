@@ -3,7 +3,7 @@
     python tools/licences.py        # the table; exit code 1 where something is not allowed
 
 Read from the metadata of what is installed, from pyproject.toml down; what only some machines can install is in a table
-here.
+here. PyTorch is its build for processors: those for NVIDIA's GPUs bring NVIDIA's own libraries too, which are closed.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ ELSEWHERE = {
     "tensorrt": "LicenseRef-NVIDIA-TensorRT",
     "tomli": "MIT",
 }
+# Of PyTorch's builds for NVIDIA's GPUs.
+_CUDA_BUILD = re.compile(r"(nvidia|cuda)-")
 # Closed, and only for those who choose to install it.
 ALLOWED_BY_NAME = {"tensorrt": "LicenseRef-NVIDIA-TensorRT"}
 
@@ -115,9 +117,10 @@ def packages() -> list[Package]:
 
 def _requires(name: str) -> list[str]:
     try:
-        return importlib.metadata.requires(name) or []
+        found = importlib.metadata.requires(name) or []
     except importlib.metadata.PackageNotFoundError:
         return []
+    return [one for one in found if name != "torch" or not _CUDA_BUILD.match(one)]
 
 
 def _installed(name: str) -> tuple[str | None, str]:

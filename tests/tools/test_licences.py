@@ -65,3 +65,14 @@ def test_a_licence_is_found_where_a_package_states_it(fields, licence):
     for name, value in fields:
         metadata[name] = value
     assert licences.licence_of(metadata) == licence
+
+
+def test_pytorch_is_its_build_for_processors(monkeypatch):
+    needed = [
+        "nvidia-cublas-cu12==12.4.5.8",
+        "cuda-toolkit[cublas]==13.0.2; platform_system == 'Linux'",
+        "sympy>=1.13.3",
+    ]
+    monkeypatch.setattr(licences.importlib.metadata, "requires", lambda name: needed)
+    assert licences._requires("torch") == needed[2:]
+    assert licences._requires("another") == needed
