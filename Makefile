@@ -8,7 +8,7 @@ NATIVE_SOURCES := $(wildcard plugins/include/hyperline/*.h plugins/*/CMakeLists.
 
 CPP := $(wildcard plugins/include/hyperline/*.h $(foreach end,h cpp cu cuh,plugins/*/*.$(end) tests/*/*.$(end)))
 
-.PHONY: install gige demo docs doc-commands sbom test pytest test-lowest lint flight format native-asan native-aarch64 native-cuda wheels wheels-again prove-arm64 prove-debian stopwatch results accuracy accuracy-slice clean
+.PHONY: install gige demo docs doc-commands sbom test pytest test-lowest test-lowest-train lint flight format native-asan native-aarch64 native-cuda wheels wheels-again prove-arm64 prove-debian stopwatch results accuracy accuracy-slice clean
 
 install: $(STAMP)
 
@@ -79,6 +79,10 @@ sbom: $(STAMP)
 # What flies, against the lowest versions that pyproject.toml allows, in an environment of its own.
 test-lowest:
 	$(PYTHON) tools/lowest.py
+
+# The same of what trains and exports.
+test-lowest-train:
+	$(PYTHON) tools/lowest.py --train
 
 # An install without extras, as on board, in an environment of its own.
 flight: $(STAMP)
