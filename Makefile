@@ -105,16 +105,16 @@ wheels-again: $(WHEELS)
 prove-arm64: $(STAMP)
 	$(BIN)/python tools/results.py --only arm64
 
-# The wheel on minimal Debian 12 and 13, and from the sources demo and tests on 12, into docs/results/debian*.txt.
+# The wheel on minimal Debian 12 and 13, and from the sources demo and tests there, into docs/results/debian*.txt.
 prove-debian: $(STAMP)
-	$(BIN)/python tools/results.py --only debian debian-sources
+	$(BIN)/python tools/results.py --only debian debian12-sources debian13-sources
 
 # A newcomer's first hour on a minimal Debian, as docs/new-sensor.md has it, into docs/results/stopwatch.txt; needs root and
 # HYPERLINE_SCENES, a folder that has HySU in hysu.
 stopwatch: $(STAMP)
 	$(BIN)/python tools/results.py --only stopwatch
 
-# docs/results: what this machine can measure in a quarter of an hour, and with LONG=1 what takes hours.
+# docs/results: what this machine can measure in three quarters of an hour, and with LONG=1 what takes hours.
 results: $(STAMP)
 	$(BIN)/python tools/results.py $(if $(LONG),--long)
 
