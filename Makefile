@@ -60,7 +60,8 @@ $(TENSORRT_RTX): | $(STAMP)
 test: lint pytest
 
 pytest: $(STAMP)
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto -m "not alone"
+	$(BIN)/pytest -m alone
 
 # The documentation site, into build/site; every warning is an error, and nothing is loaded from a network.
 docs: $(STAMP)

@@ -246,7 +246,7 @@ def test_a_node_that_tensorrt_does_not_know_is_named_and_no_file_is_left(rtx, st
     def build(timing):
         return build_engine(rtx, broken.SerializeToString(), card, SAMPLES, timing, compute_capability="SM86")
 
-    with pytest.raises(HyperlineError, match=rf"{norm.name} \(Levitation\), of made-up.*Plugin not found") as caught:
+    with pytest.raises(HyperlineError, match=rf"{norm.name} \(Levitation\), of untrained.*Plugin not found") as caught:
         cache.find_or_build(KEY, SAMPLES, build)
     assert "\n" not in str(caught.value)
     assert not list(cache.folder.iterdir())
@@ -260,7 +260,7 @@ def test_a_plugin_that_is_not_loaded_is_missed_by_name(rtx, step, card):
 
 @pytest.mark.parametrize("graph", [b"", b"\x08\x09not a model"])
 def test_the_builder_refuses_what_is_no_graph(rtx, card, graph):
-    with pytest.raises(HyperlineError, match=r"TensorRT 1\.7\.1.*made-up"):
+    with pytest.raises(HyperlineError, match=r"TensorRT 1\.7\.1.*untrained"):
         build_engine(rtx, graph, card, SAMPLES, compute_capability="SM86")
 
 
@@ -268,5 +268,5 @@ def test_a_profile_that_the_graph_cannot_take_is_one_clear_error(rtx, step, card
     """Half the state's samples: the sizes of the graph no longer fit each other."""
     states = [state.model_copy(update={"shape": tuple(size * 2 for size in state.shape)}) for state in card.states]
     wrong = card.model_copy(update={"states": tuple(states)})
-    with pytest.raises(HyperlineError, match="cannot build made-up for 8:64:128 samples"):
+    with pytest.raises(HyperlineError, match="cannot build untrained for 8:64:128 samples"):
         build_engine(rtx, tensorrt_graph(step, GraphForm.INLINED), wrong, SAMPLES, compute_capability="SM86")

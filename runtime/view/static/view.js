@@ -522,7 +522,11 @@ function point(event) {
   if (place) moveCursor(place);
 }
 
-new ResizeObserver(() => waterfall.resize()).observe(by("stage"));
+// A canvas of a new size is empty, and is shown before the next frame.
+new ResizeObserver(() => {
+  waterfall.resize();
+  waterfall.draw(bottom);
+}).observe(by("stage"));
 
 // The token has done its work: it is in a cookie that this page cannot read, and is to be in no history.
 if (location.search) window.history.replaceState(null, "", location.pathname);
