@@ -55,6 +55,7 @@ def p99_under_load(links: Links, card, samples: int, blocks: int) -> float:
     return float(np.percentile(took, 99, axis=1).min())
 
 
+@pytest.mark.alone
 def test_dead_and_stalled_far_ends_and_a_full_disk_do_not_delay_the_loop(
     tiny, aircraft, broker, silent: int, tmp_path: Path
 ) -> None:
