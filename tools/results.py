@@ -161,7 +161,7 @@ MEASUREMENTS = (
     Measurement(
         "overhead",
         "What the bench's own instruments cost, and whether a recorder of its own agrees",
-        "python bench/overhead.py --threads 2 --seconds 60 --rate 330",
+        "python bench/overhead.py --threads 2 --seconds 60",
         minutes=5,
     ),
     Measurement(
