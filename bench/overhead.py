@@ -101,7 +101,7 @@ def main() -> None:
             ratios = _pairs(*spent, "processor")
             least = ratio_interval(ratios, np.ones_like(ratios))[0]
             faults += [f"{name}: instruments cost more than {_COST:.0%}"] if least - 1 > _COST else []
-        options.rate = options.rate or _pace(spent[1], block.count)
+        options.rate = options.rate or _pace(spent[1])
         nothing = run_steps(_Nothing(), block, 1.0)  # type: ignore[arg-type]
         alone = 1e6 * nothing.seconds / len(nothing.done)
         say(f"\ninstruments around an engine that does nothing: {alone:.2f} µs a block")
@@ -122,15 +122,15 @@ def main() -> None:
     sys.exit(bool(faults))
 
 
-def _pace(strips: list[_Spent], block_lines: int) -> float:
+def _pace(strips: list[_Spent]) -> float:
     """Give a rate that this machine holds from source to maps, so that no line is dropped: in round numbers."""
-    fastest = block_lines / float(np.median([one.wall for one in strips]))
+    fastest = 1 / float(np.median([one.wall for one in strips]))
     return min(_SENSOR_RATE, max(10.0, fastest / 2 // 10 * 10))
 
 
 @dataclass(frozen=True)
 class _Spent:
-    """Seconds of a block by the clock, and of all processors together."""
+    """Seconds of a block, of strips of a line, by the clock, and of all processors together."""
 
     wall: float
     processor: float
