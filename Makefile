@@ -59,6 +59,7 @@ $(TENSORRT_RTX): | $(STAMP)
 
 test: lint pytest
 
+# What watches the clock runs after the others, with nothing beside it.
 pytest: $(STAMP)
 	$(BIN)/pytest -n auto -m "not alone"
 	$(BIN)/pytest -m alone
