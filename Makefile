@@ -116,7 +116,7 @@ prove-debian: $(STAMP)
 stopwatch: $(STAMP)
 	$(BIN)/python tools/results.py --only stopwatch
 
-# docs/results: what this machine can measure in three quarters of an hour, and with LONG=1 what takes hours.
+# docs/results: what this machine can measure in an hour, and with LONG=1 what takes hours.
 results: $(STAMP)
 	$(BIN)/python tools/results.py $(if $(LONG),--long)
 

@@ -23,9 +23,9 @@ Work = Callable[..., dict[str, Any]]
 OnDone = Callable[[str, dict[str, Any]], None]
 
 # Dask lets its workers give memory back at once. A training asks for the same tensors again a thousand times: page
-# faults took two fifths of its time until freed memory stayed, in one arena, also that of the thread that computes. The
-# largest tensors are mapped, which no threshold above 32 MiB is sure to change: with no mapping at all, LiuNet's take
-# half the time.
+# faults took two fifths of its time until freed memory stayed, in one arena, also that of the thread that computes.
+# Nothing is mapped, for a map goes back when it is freed, and no threshold above 32 MiB is sure to be taken: LiuNet has
+# tensors of 100 MB. Huge pages are faulted in, and looked up, less often.
 _MEMORY = {
     "MALLOC_MMAP_MAX_": 0,
     "MALLOC_TRIM_THRESHOLD_": 2**40,

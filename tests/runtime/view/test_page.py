@@ -16,9 +16,9 @@ from hyperline.runtime.sources.files import SceneSource
 from hyperline.runtime.strip import run_strip
 
 # Functions for the page: reads one column of both pictures; does so as they scroll; finds text that is too faint.
-READ, FAINT = (Path(__file__).with_name(name).read_text() for name in ("read.js", "faint.js"))
+READ, FAINT = (Path(__file__).with_name(name).read_text().rstrip().rstrip(";") for name in ("read.js", "faint.js"))
 RECORD = f"""column => {{
-    const read = {READ.partition("(column)")[1]}{READ.partition("(column)")[2].rstrip().rstrip(";")};
+    const read = {READ};
     window.recorded = [];
     let last = -Infinity;
     requestAnimationFrame(function look() {{ // behind the page's own frame, so that numbers and picture agree
@@ -134,7 +134,7 @@ def test_a_picture_of_a_new_size_is_drawn_before_it_is_shown(flown: Path, view: 
     settled(page, 3072)
     page.evaluate(
         f"""() => {{
-        const read = {READ.strip().rstrip(";")};
+        const read = {READ};
         window.sizes = [read(2)];
         const stage = document.getElementById("stage");
         new ResizeObserver(() => sizes.push(read(2))).observe(stage); // the page's observer is asked before
